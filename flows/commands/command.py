@@ -1,0 +1,45 @@
+"""What a command is, and how its answers are put together; it knows no particular command."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from flows.contract import Decided, Notice, Outcome, Reply, Turn
+from storage.models import Action, Role, Session
+
+STAFF = frozenset({Role.OWNER, Role.ADMIN})
+CUSTOMERS = frozenset({Role.CUSTOMER})
+
+Answer = Callable[[Turn, str], Awaitable[tuple[Outcome, ...]]]
+"""Takes the turn and what followed the command's name, blanks trimmed; gives everything that comes of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One word that the bot obeys. `usage` and `summary` are what /help shows."""
+
+    name: str
+    usage: str
+    summary: str
+    roles: frozenset[Role]
+    answer: Answer
+
+
+def confirmed(
+    turn: Turn, text: str, *, detail: str, action: Action = Action.COMMAND_DONE
+) -> tuple[Outcome, ...]:
+    """Tell the person who gave the command; the customer hears nothing of it."""
+    return Notice(text=text, role=turn.role), Decided(action=action, detail=detail)
+
+
+def silent(session: Session) -> Action | None:
+    """The decision for a customer's command that must not be answered now: a menu would speak over a person."""
+    if session.is_paused:
+        return Action.IGNORED_PAUSED
+    return Action.IGNORED_GLOBAL_PAUSE if session.global_pause else None
+
+
+def answered(text: str, *, detail: str, action: Action = Action.COMMAND_DONE) -> tuple[Outcome, ...]:
+    """Tell the customer who gave the command."""
+    return Reply(text=text, unfenced=True), Decided(action=action, detail=detail)

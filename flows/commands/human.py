@@ -1,0 +1,35 @@
+"""/human: a customer asks for a person; the bot falls silent there and tells the owner."""
+
+from __future__ import annotations
+
+from flows.commands.command import CUSTOMERS, Command, answered
+from flows.commands.target import label
+from flows.contract import Decided, Notice, Outcome, Pause, Turn
+from storage.models import Action, PauseReason, Role
+
+_PROMISE = "A person will answer you here as soon as possible."
+
+
+async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
+    notice = Notice(
+        text=f"{label(turn.chat)} asks for a person. I am silent there; write to them and I stay out of it.",
+        role=Role.OWNER,
+    )
+    session = turn.session
+    if not session.is_paused:
+        pause = Pause(chat_id=turn.chat.chat_id, reason=PauseReason.CUSTOMER_REQUEST)
+        return pause, notice, *answered(_PROMISE, detail="human", action=Action.HANDED_OFF)
+    if session.pause_reason in (PauseReason.CUSTOMER_REQUEST, PauseReason.AI_HANDOFF):
+        # The owner knows already; the customer may ask ten times.
+        return answered(_PROMISE, detail="asked_before", action=Action.HANDED_OFF)
+    # A person is in the chat, or has silenced it on purpose: theirs to answer, and their pause stays as it is.
+    return notice, Decided(action=Action.HANDED_OFF, detail="already_paused")
+
+
+COMMAND = Command(
+    name="human",
+    usage="/human",
+    summary="talk to a person",
+    roles=CUSTOMERS,
+    answer=_answer,
+)

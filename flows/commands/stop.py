@@ -1,0 +1,23 @@
+"""/stop: a customer wants no more automatic messages; one goodbye tells how to come back."""
+
+from __future__ import annotations
+
+from flows.commands.command import CUSTOMERS, Command, answered
+from flows.contract import Decided, OptOut, Outcome, Turn
+from storage.models import Action
+
+
+async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
+    if turn.session.opted_out_at:
+        return (Decided(action=Action.IGNORED_OPTED_OUT, detail="stopped_before"),)
+    goodbye = "You will get no more automatic messages here. Send /start if you change your mind."
+    return OptOut(chat_id=turn.chat.chat_id), *answered(goodbye, detail="stop")
+
+
+COMMAND = Command(
+    name="stop",
+    usage="/stop",
+    summary="no more automatic messages",
+    roles=CUSTOMERS,
+    answer=_answer,
+)

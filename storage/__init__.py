@@ -1,0 +1,1 @@
+"""PostgreSQL: what Sidestep knows, and nothing of what it does; imports no other package of ours."""

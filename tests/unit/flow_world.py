@@ -1,0 +1,202 @@
+"""A small business in memory for the tests of flows: chats, messages, a Reader over them, and turns to try."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from flows.contract import Decided, Flow, Notice, Outcome, Reply, Turn
+from flows.registry import recognise
+from storage.models import (
+    AccountId,
+    Action,
+    Author,
+    ChatId,
+    ChatSummary,
+    Direction,
+    Explanation,
+    ExternalId,
+    Jid,
+    Message,
+    MessageId,
+    MessageType,
+    PauseReason,
+    Role,
+    Session,
+    Tenant,
+    TenantId,
+    ThreadId,
+)
+
+NOW = datetime(2026, 3, 10, 14, 0, tzinfo=UTC)
+TENANT = Tenant(
+    tenant_id=TenantId(1), instance_name="shop", owner="+5511999990000", auto_resume_after=timedelta(hours=2)
+)
+
+_ids = count(1)
+
+
+def chat(
+    number: int, name: str | None, *, session: Session | None = None, phone: str | None = None
+) -> ChatSummary:
+    phone = phone or f"551199999{number:04}"
+    return ChatSummary(
+        chat_id=ChatId(number),
+        jid=Jid(f"{phone}@s.whatsapp.net"),
+        name=name,
+        phone=phone,
+        is_group=False,
+        session=session or Session(chat_id=ChatId(number), epoch=1),
+        last_message_at=NOW,
+    )
+
+
+ANA = chat(1, "Ana Souza")
+BEN = chat(2, "Ben")
+OWN = chat(9, "Me")
+
+
+def said(
+    text: str | None,
+    author: Author = Author.CUSTOMER,
+    *,
+    kind: MessageType = MessageType.TEXT,
+    reply_to: str | None = None,
+    command: str | None = None,
+) -> Message:
+    """A message of Ana's chat; each call is a later one."""
+    return Message(
+        tenant_id=TENANT.tenant_id,
+        account_id=AccountId(1),
+        chat_id=ANA.chat_id,
+        chat_jid=ANA.jid,
+        id=MessageId(next(_ids)),
+        thread_id=ThreadId(1),
+        direction=Direction.INBOUND if author is Author.CUSTOMER else Direction.OUTBOUND,
+        author=author,
+        type=kind,
+        sent_at=NOW - timedelta(minutes=5),
+        text=text,
+        reply_to=ExternalId(reply_to) if reply_to else None,
+        command=command,
+    )
+
+
+@dataclass(slots=True)
+class MemoryReader:
+    """A Reader over what it is given; a name is found by a part of it, a number by its digits."""
+
+    chats: Sequence[ChatSummary] = (ANA, BEN)
+    messages: Sequence[Message] = ()
+    is_globally_paused: bool = False
+    explanations: Mapping[str, Sequence[Explanation]] = field(default_factory=dict)
+
+    async def history(self, chat_id: ChatId, limit: int) -> Sequence[Message]:
+        return [message for message in self.messages if message.chat_id == chat_id][-limit:]
+
+    async def chat(self, chat_id: ChatId) -> ChatSummary:
+        return next(chat for chat in self.chats if chat.chat_id == chat_id)
+
+    async def find_chats(self, query: str, limit: int = 5) -> Sequence[ChatSummary]:
+        digits = "".join(sign for sign in query if sign.isdigit())
+        return [
+            chat
+            for chat in self.chats
+            if (digits and digits in (chat.phone or "")) or query.casefold() in (chat.name or "").casefold()
+        ][:limit]
+
+    async def paused_chats(self, limit: int = 20) -> Sequence[ChatSummary]:
+        return [chat for chat in self.chats if chat.session.is_paused][:limit]
+
+    async def global_pause(self) -> bool:
+        return self.is_globally_paused
+
+    async def explain(self, reference: str) -> Sequence[Explanation]:
+        return self.explanations.get(reference, ())
+
+
+def turn(
+    *messages: Message | str,
+    role: Role = Role.CUSTOMER,
+    chat: ChatSummary = ANA,
+    reader: MemoryReader | None = None,
+    own_chat: bool = False,
+    tenant: Tenant = TENANT,
+) -> Turn:
+    author = Author.HUMAN if role is Role.OWNER else Author.CUSTOMER
+    burst = tuple(said(message, author) if isinstance(message, str) else message for message in messages)
+    return Turn(
+        tenant=tenant,
+        chat=chat,
+        session=chat.session,
+        messages=burst,
+        role=role,
+        now=NOW,
+        reader=reader or MemoryReader(),
+        own_chat=own_chat,
+    )
+
+
+def paused(chat: ChatSummary, **session: object) -> ChatSummary:
+    """The chat with the bot silent in it since a quarter of an hour."""
+    state = replace(chat.session, is_paused=True, paused_at=NOW - timedelta(minutes=15))
+    return replace(chat, session=replace(state, **session))  # type: ignore[arg-type]  # fields by name, checked when run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """All that a flow yielded, sorted."""
+
+    replies: tuple[Reply, ...]
+    notices: tuple[Notice, ...]
+    effects: tuple[Outcome, ...]
+    action: Action
+    detail: str | None
+
+    @property
+    def text(self) -> str:
+        """The one thing that was said, to whomever."""
+        texts = [reply.text for reply in self.replies] + [notice.text for notice in self.notices]
+        assert len(texts) == 1
+        return texts[0]
+
+
+async def outcome_of(flow: Flow, turn: Turn) -> Result:
+    outcomes = [outcome async for outcome in flow.run(turn)]
+    decided = [outcome for outcome in outcomes if isinstance(outcome, Decided)]
+    assert len(decided) <= 1
+    return Result(
+        replies=tuple(outcome for outcome in outcomes if isinstance(outcome, Reply)),
+        notices=tuple(outcome for outcome in outcomes if isinstance(outcome, Notice)),
+        effects=tuple(outcome for outcome in outcomes if not isinstance(outcome, Reply | Notice | Decided)),
+        action=decided[0].action if decided else flow.action,
+        detail=decided[0].detail if decided else None,
+    )
+
+
+TAKEN_OVER = paused(ANA, pause_reason=PauseReason.HUMAN_TAKEOVER, last_human_at=NOW - timedelta(minutes=30))
+OPTED_OUT = replace(ANA, session=replace(ANA.session, opted_out_at=NOW - timedelta(days=3)))
+
+
+async def given(
+    text: str,
+    role: Role = Role.OWNER,
+    *,
+    chat: ChatSummary = ANA,
+    reader: MemoryReader | None = None,
+    own_chat: bool = False,
+    reply_to: str | None = None,
+) -> Result:
+    """What comes of a command that somebody gave."""
+    command = recognise(text, role, own_chat=own_chat)
+    assert command is not None
+    author = Author.CUSTOMER if role is Role.CUSTOMER else Author.HUMAN
+    message = said(text, author, reply_to=reply_to)
+    return await outcome_of(command, turn(message, role=role, chat=chat, reader=reader, own_chat=own_chat))
+
+
+async def given_at_home(text: str, role: Role = Role.OWNER, reader: MemoryReader | None = None) -> Result:
+    """The same in message-yourself, or in an admin's own chat."""
+    return await given(text, role, chat=OWN, reader=reader, own_chat=True)

@@ -1,0 +1,221 @@
+"""The flow with a model, and the asking: a stand-in for the model, real time kept out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import pytest
+
+from flows.ai.chat import ChatFlow
+from flows.ai.failures import from_status, retry_after
+from flows.ai.model import Answer, Model, Prompt, PromptTurn, Stop, Usage, ask
+from flows.ai.providers import build_model
+from flows.errors import (
+    AIError,
+    ConfigError,
+    ContextTooLong,
+    EmptyAnswer,
+    Overloaded,
+    QuotaExhausted,
+    RateLimited,
+    Unreachable,
+)
+from storage.models import Action, Author
+from tests.unit.flow_world import TENANT, MemoryReader, Result, outcome_of, said, turn
+
+AT_ONCE = (timedelta(), timedelta())
+USAGE = Usage(input_tokens=10, cached_tokens=3, output_tokens=5)
+
+
+def answer(text: str, stop: Stop = Stop.END) -> Answer:
+    return Answer(text=text, stop=stop, usage=USAGE, provider="anthropic", model="claude-x-20260101")
+
+
+@dataclass(slots=True)
+class ScriptedModel:
+    """Answers, or raises, what it is given, one after another; keeps what it was asked."""
+
+    script: list[Answer | AIError]
+    asked: list[Prompt] = field(default_factory=list)
+    provider: str = "anthropic"
+    name: str = "claude-x"
+    deadline: timedelta = timedelta(seconds=20)
+
+    async def complete(self, prompt: Prompt, *, max_tokens: int) -> Answer:
+        self.asked.append(prompt)
+        match self.script.pop(0):
+            case AIError() as trouble:
+                raise trouble
+            case Answer() as given:
+                return given
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def flow_over(*script: Answer | AIError) -> Result:
+    return await outcome_of(ChatFlow(model=ScriptedModel(list(script)), backoff=AT_ONCE), turn("Open?"))
+
+
+async def test_an_answer_is_one_reply_with_its_origin() -> None:
+    result = await flow_over(answer("**Yes**, until six."))
+    (reply,) = result.replies
+    assert reply.text == "*Yes*, until six."
+    assert not reply.unfenced
+    assert result.action is Action.AI_REPLIED
+    assert reply.metadata == {
+        "provider": "anthropic",
+        "model": "claude-x-20260101",
+        "usage": {"input_tokens": 10, "cached_tokens": 3, "cache_write_tokens": 0, "output_tokens": 5},
+    }
+
+
+async def test_a_very_long_answer_is_parted_and_its_usage_counted_once() -> None:
+    result = await flow_over(answer("One sentence. " * 700))
+    assert len(result.replies) == 3
+    assert ["usage" in reply.metadata for reply in result.replies] == [True, False, False]
+
+
+async def test_an_answer_that_was_cut_off_ends_with_a_sentence() -> None:
+    assert (await flow_over(answer("Yes. Until si", Stop.LENGTH))).text == "Yes."
+
+
+@pytest.mark.parametrize(
+    ("script", "detail"),
+    [
+        (RateLimited("429", retry_after=200), "rate_limited"),
+        (QuotaExhausted("402"), "quota_exhausted"),
+        (answer(""), "empty_answer"),
+        (answer("[staff]"), "empty_answer"),
+        (answer("I cannot.", Stop.REFUSED), "refused"),
+    ],
+)
+async def test_trouble_says_nothing_to_anyone_and_is_recorded(script: Answer | AIError, detail: str) -> None:
+    result = await flow_over(script)
+    assert (result.replies, result.notices, result.effects) == ((), (), ())
+    assert (result.action, result.detail) == (Action.FAILED, detail)
+
+
+async def test_the_model_is_told_the_tenants_words_and_the_history() -> None:
+    model = ScriptedModel([answer("Ok.")])
+    history = [said("Hi"), said("I am Rita", Author.HUMAN)]
+    asked = turn(
+        "Open?", reader=MemoryReader(messages=history), tenant=replace(TENANT, system_prompt="You are Ana.")
+    )
+    await outcome_of(ChatFlow(model=model), asked)
+    (prompt,) = model.asked
+    assert prompt.system.startswith("You are Ana.")
+    assert [turn.text for turn in prompt.turns] == ["Hi", "[staff] I am Rita", "Open?"]
+
+
+async def test_tokens_are_counted_for_useless_answers_too() -> None:
+    heard: list[tuple[str, str, Usage]] = []
+    flow = ChatFlow(model=ScriptedModel([answer("")]), on_usage=lambda *usage: heard.append(usage))
+    await outcome_of(flow, turn("Open?"))
+    assert heard == [("anthropic", "claude-x", USAGE)]
+
+
+def conversation(count: int) -> Prompt:
+    roles = ("user", "assistant")
+    turns = tuple(PromptTurn(role=roles[number % 2], text=str(number)) for number in range(count))  # type: ignore[arg-type]  # one of two literals
+    return Prompt(system="s", turns=turns, user="u")
+
+
+@pytest.mark.parametrize(
+    ("count", "kept"), [(1, None), (3, ["2"]), (5, ["4"]), (7, ["4", "5", "6"]), (9, ["6", "7", "8"])]
+)
+def test_shortening_keeps_the_newer_half_and_the_question(count: int, kept: list[str] | None) -> None:
+    shorter = conversation(count).shortened()
+    assert (shorter and [turn.text for turn in shorter.turns]) == kept
+
+
+async def test_shortening_does_not_use_up_the_retries() -> None:
+    model = ScriptedModel([Overloaded(), ContextTooLong(), Unreachable(), answer("Ok.")])
+    assert (await ask(model, conversation(5), backoff=AT_ONCE)).text == "Ok."
+    assert [len(prompt.turns) for prompt in model.asked] == [5, 5, 1, 1]
+
+
+async def test_it_is_shortened_only_once() -> None:
+    model = ScriptedModel([ContextTooLong(), ContextTooLong(), answer("Ok.")])
+    with pytest.raises(ContextTooLong):
+        await ask(model, conversation(9))
+    assert len(model.asked) == 2
+
+
+async def test_a_single_question_that_is_too_long_is_given_up() -> None:
+    model = ScriptedModel([ContextTooLong()])
+    with pytest.raises(ContextTooLong):
+        await ask(model, conversation(1))
+
+
+async def test_an_empty_answer_is_not_asked_for_again() -> None:
+    model = ScriptedModel([answer(" "), answer("Ok.")])
+    with pytest.raises(EmptyAnswer):
+        await ask(model, conversation(1), backoff=AT_ONCE)
+
+
+async def test_cancellation_goes_through() -> None:
+    begun = asyncio.Event()
+
+    class Endless(ScriptedModel):
+        async def complete(self, prompt: Prompt, *, max_tokens: int) -> Answer:
+            begun.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    asking = asyncio.create_task(ask(Endless([]), conversation(1)))
+    await begun.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+    ],
+)
+def test_retry_after_is_a_number_of_seconds_or_nothing(
+    headers: Mapping[str, str], seconds: float | None
+) -> None:
+    assert retry_after(headers) == seconds
+
+
+def test_an_error_names_codes_and_keeps_no_body() -> None:
+    error = from_status(
+        400, codes=("invalid_request_error", None, "my number is 5511"), said="5511", headers={}
+    )
+    assert str(error) == "400 invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"provider": "anthropic", "api_key": None}, "ANTHROPIC_API_KEY"),
+        ({"provider": "openai", "api_key": "  "}, "OPENAI_API_KEY"),
+        ({"provider": "openai", "api_key": None, "base_url": "https://api.openai.com/v1"}, "OPENAI_API_KEY"),
+        ({"provider": "none", "api_key": "k"}, "llm_provider"),
+        ({"provider": "anthropic", "api_key": "k", "effort": "minimal"}, "ai.effort"),
+        ({"provider": "openai", "api_key": "k", "api": "soap"}, "ai.api"),
+        ({"provider": "openai", "api_key": "k", "base_url": "localhost:11434"}, "ai.base_url"),
+        ({"provider": "openai", "api_key": "k", "deadline": timedelta()}, "ai.deadline"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_its_name(settings: dict[str, str], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        build_model(**settings)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_a_stand_in_is_a_model() -> None:
+    model: Model = ScriptedModel([])
+    assert model.provider == "anthropic"

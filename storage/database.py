@@ -1,0 +1,207 @@
+"""The connections to PostgreSQL: opens them, lends them, turns the library's failures into ours; holds no query.
+
+Every statement names its schema (`sidestep.messages`), so that no connection depends on a search_path. What a
+statement itself did wrong (a violated key, a bad value) stays asyncpg's error, for the room that wrote it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, Self, TypeAlias
+
+import asyncpg
+import orjson
+from asyncpg.pool import PoolConnectionProxy
+
+from storage.address import Address, read_address
+from storage.errors import BadDatabaseUrl, LoginRefused, StoreUnavailable, UnsupportedServer
+
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+OLDEST_SERVER = 15
+
+_CONNECT_SECONDS = 10.0
+_ACQUIRE_SECONDS = 30.0
+_COMMAND_SECONDS = 60.0
+_CLOSE_SECONDS = 10.0
+
+# What asyncpg raises where the same call may succeed later.
+UNAVAILABLE = (
+    ConnectionError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,  # disk full, out of memory, too many connections
+    asyncpg.OperatorInterventionError,  # starting up, shutting down, statement cancelled
+    asyncpg.PostgresSystemError,  # an I/O error of the server's disk
+    asyncpg.ReadOnlySQLTransactionError,  # a standby
+    asyncpg.TransactionRollbackError,  # a deadlock, a serialization failure
+    asyncpg.InternalClientError,  # the server died in the middle of an answer
+)
+_REFUSED = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+
+
+class Database:
+    """A pool of connections to one database. Every method raises StoreUnavailable while the server is out of reach."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", address: Address) -> None:
+        self._pool = pool
+        self.address = address
+
+    @classmethod
+    async def open(
+        cls, dsn: str, *, min_size: int = 1, max_size: int = 10, application_name: str = "sidestep"
+    ) -> Self:
+        """Raises BadDatabaseUrl, LoginRefused, StoreUnavailable or UnsupportedServer."""
+        address = read_address(dsn)
+        with _opening(address):
+            pool = await asyncpg.create_pool(
+                address.url,
+                min_size=min_size,
+                max_size=max_size,
+                timeout=_CONNECT_SECONDS,
+                command_timeout=_COMMAND_SECONDS,
+                server_settings={"application_name": application_name, "timezone": "UTC"},
+                init=_prepare_connection,
+            )
+        database = cls(pool, address)
+        try:
+            await database._require_supported()
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    async def close(self) -> None:
+        """Wait for the borrowed connections, then break those that do not come back."""
+        with suppress(*UNAVAILABLE):
+            try:
+                await asyncio.wait_for(self._pool.close(), _CLOSE_SECONDS)
+            finally:
+                self._pool.terminate()
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        """A connection outside a transaction: each statement commits by itself.
+
+        A time-out or a broken connection that the block lets out is taken for the database's.
+        """
+        with _reaching(self.address):
+            connection = await self._pool.acquire(timeout=_ACQUIRE_SECONDS)
+        with _using(self.address):
+            try:
+                yield connection
+            except asyncpg.InterfaceError as exc:
+                # A call on a connection that has already broken; any other misuse is our own mistake.
+                if _is_lost(connection):
+                    raise _unavailable(self.address, exc) from exc
+                raise
+            finally:
+                await self._pool.release(connection)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Commits when the block ends, rolls back when it raises."""
+        async with self.acquire() as connection, connection.transaction():
+            yield connection
+
+    async def fetch(self, query: str, *args: object, timeout: float | None = None) -> list[asyncpg.Record]:
+        async with self.acquire() as connection:
+            return await connection.fetch(query, *args, timeout=timeout)
+
+    async def fetchrow(
+        self, query: str, *args: object, timeout: float | None = None
+    ) -> asyncpg.Record | None:
+        async with self.acquire() as connection:
+            return await connection.fetchrow(query, *args, timeout=timeout)
+
+    async def fetchval(self, query: str, *args: object, timeout: float | None = None) -> Any:
+        async with self.acquire() as connection:
+            return await connection.fetchval(query, *args, timeout=timeout)
+
+    async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:
+        async with self.acquire() as connection:
+            return await connection.execute(query, *args, timeout=timeout)
+
+    async def _require_supported(self) -> None:
+        async with self.acquire() as connection:
+            major = connection.get_server_version().major
+        if major < OLDEST_SERVER:
+            raise UnsupportedServer(
+                f"the database at {self.address.place} is PostgreSQL {major}; Sidestep needs {OLDEST_SERVER} or newer: "
+                "upgrade it, or leave DATABASE_URL out to use the embedded one"
+            )
+
+
+async def _prepare_connection(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    # The binary form of jsonb is a version byte and the text.
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda value: b"\x01" + orjson.dumps(value),
+        decoder=lambda data: orjson.loads(data[1:]),
+        format="binary",
+    )
+    await connection.set_type_codec(
+        "json", schema="pg_catalog", encoder=orjson.dumps, decoder=orjson.loads, format="binary"
+    )
+
+
+def _is_lost(connection: Connection) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True  # the pool takes a broken connection from its borrower at once
+
+
+@contextmanager
+def _opening(address: Address) -> Iterator[None]:
+    try:
+        with _reaching(address):
+            yield
+    except (asyncpg.UndefinedObjectError, asyncpg.CantChangeRuntimeParamError) as exc:
+        raise BadDatabaseUrl(
+            f"the database URL has an option that the server at {address.place} does not know: {_reason(exc)}"
+        ) from exc
+    except ValueError:
+        # asyncpg quotes the URL it cannot read, password and all: `from None` keeps it out of the log.
+        raise BadDatabaseUrl(
+            f"the database URL (DATABASE_URL or database.url) cannot be read (host and database: {address.place})"
+        ) from None
+
+
+@contextmanager
+def _reaching(address: Address) -> Iterator[None]:
+    try:
+        with _using(address):
+            yield
+    except _REFUSED as exc:
+        raise LoginRefused(f"the database at {address.place} refused us: {_reason(exc)}") from exc
+    except (OSError, asyncpg.InterfaceError) as exc:
+        if isinstance(exc, ValueError):
+            raise
+        raise _unavailable(address, exc) from exc
+
+
+@contextmanager
+def _using(address: Address) -> Iterator[None]:
+    try:
+        yield
+    except UNAVAILABLE as exc:
+        raise _unavailable(address, exc) from exc
+
+
+def _unavailable(address: Address, exc: BaseException) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"the database at {address.place} is unavailable now: {_reason(exc)}; "
+        "check that it runs and has room, the call can be repeated"
+    )
+
+
+def _reason(exc: BaseException) -> str:
+    """Without a server's DETAIL, which quotes stored values."""
+    said = str(exc.args[-1]) if exc.args else ""
+    return said.splitlines()[0] if said else type(exc).__name__

@@ -1,0 +1,141 @@
+"""The connections: every way a server can be out of reach is one error, and none of them tells the password."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+
+from storage.database import Database
+from storage.errors import BadDatabaseUrl, LoginRefused, StoreUnavailable
+from tests.conftest import connected, in_database, until
+
+
+@asynccontextmanager
+async def opened(dsn: str, max_size: int = 2) -> AsyncIterator[Database]:
+    database = await Database.open(dsn, max_size=max_size)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def end_others(dsn: str) -> None:
+    async with connected(dsn) as connection:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+async def test_values_come_back_as_they_went(db: Database) -> None:
+    assert await db.fetchval("SELECT $1::jsonb", {"a": [1, "ü", None]}) == {"a": [1, "ü", None]}
+    assert await db.fetchval("SELECT $1::json", [True]) == [True]
+    moment = await db.fetchval("SELECT now()")
+    assert moment.utcoffset().total_seconds() == 0
+    assert await db.fetchval("SHOW timezone") == "UTC"
+
+
+async def test_a_transaction_is_kept_or_rolled_back_whole(db: Database) -> None:
+    await db.execute("CREATE TABLE public.t (n int)")
+
+    async def insert(number: int, divisor: int) -> None:
+        async with db.transaction() as connection:
+            await connection.execute("INSERT INTO public.t VALUES ($1)", number)
+            assert number / divisor
+
+    await insert(1, divisor=1)
+    with pytest.raises(ZeroDivisionError):
+        await insert(2, divisor=0)
+    assert [row["n"] for row in await db.fetch("SELECT n FROM public.t")] == [1]
+
+
+async def test_a_connection_broken_in_a_query_is_unavailable_and_the_next_call_works(empty_dsn: str) -> None:
+    async with opened(empty_dsn) as database:
+        running = asyncio.create_task(database.execute("SELECT pg_sleep(60)"))
+        await until(lambda: asked(empty_dsn, "SELECT pg_sleep(60)"))
+        await end_others(empty_dsn)
+        with pytest.raises(StoreUnavailable):
+            await running
+        assert await database.fetchval("SELECT 1") == 1
+
+
+async def asked(dsn: str, query: str) -> bool:
+    async with connected(dsn) as connection:
+        found = await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE query = $1", query)
+        return bool(found)
+
+
+async def test_a_connection_broken_between_two_queries_is_unavailable(empty_dsn: str) -> None:
+    async def ask_twice() -> None:
+        async with database.transaction() as connection:
+            await connection.execute("SELECT 1")
+            await end_others(empty_dsn)
+            await connection.execute("SELECT 2")
+
+    async with opened(empty_dsn) as database:
+        with pytest.raises(StoreUnavailable):
+            await ask_twice()
+        assert await database.fetchval("SELECT 1") == 1
+
+
+async def test_a_query_that_takes_too_long_is_unavailable(empty_dsn: str) -> None:
+    async with opened(empty_dsn) as database:
+        with pytest.raises(StoreUnavailable, match="TimeoutError"):
+            await database.execute("SELECT pg_sleep(60)", timeout=0.05)
+        assert await database.fetchval("SELECT 1") == 1
+
+
+async def test_a_deadlock_is_unavailable_for_one_and_nothing_for_the_other(empty_dsn: str) -> None:
+    async def lock(first: int, second: int) -> None:
+        async with database.transaction() as connection:
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", first)
+            await both.wait()
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", second)
+
+    both = asyncio.Barrier(2)
+    async with opened(empty_dsn) as database:
+        results = await asyncio.gather(lock(1, 2), lock(2, 1), return_exceptions=True)
+    assert sorted(type(result).__name__ for result in results) == ["NoneType", "StoreUnavailable"]
+
+
+async def test_what_a_statement_did_wrong_stays_its_own_error(db: Database) -> None:
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await db.execute("SELECT 1 / 0")
+    with pytest.raises(asyncpg.DataError):
+        await db.fetchval("SELECT $1::int", "no number")
+
+
+async def test_a_login_that_is_refused_says_where_and_no_password(postgres: str) -> None:
+    with pytest.raises(LoginRefused, match="no_such_database") as caught:
+        await Database.open(in_database(postgres, "no_such_database"))
+    assert "secret" not in str(caught.value)
+    scheme, _, rest = postgres.partition("://")
+    stranger = f"{scheme}://no_such_user:topsecret@{rest.rpartition('@')[2]}"
+    with pytest.raises(LoginRefused, match="no_such_user") as caught:
+        await Database.open(stranger)
+    assert "topsecret" not in str(caught.value)
+
+
+async def test_a_server_that_is_not_there_is_unavailable(unused_tcp_port: int) -> None:
+    with pytest.raises(StoreUnavailable, match=rf"127\.0\.0\.1:{unused_tcp_port}/shop") as caught:
+        await Database.open(f"postgresql://u:topsecret@127.0.0.1:{unused_tcp_port}/shop")
+    assert "topsecret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:topsecret@db:port/shop", "postgresql://u:topsecret@db/s?sslmode=x"]
+)
+async def test_a_url_that_makes_no_sense_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(BadDatabaseUrl) as caught:
+        await Database.open(url)
+    assert "topsecret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+async def test_an_option_that_the_server_does_not_know_is_named(empty_dsn: str) -> None:
+    with pytest.raises(BadDatabaseUrl, match="pgbouncer"):
+        await Database.open(f"{empty_dsn}{'&' if '?' in empty_dsn else '?'}pgbouncer=true")

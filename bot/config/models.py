@@ -1,0 +1,180 @@
+"""The shape of the configuration and its defaults, frozen; what each key does is told in config.yaml."""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
+
+from bot.config.values import (
+    DatabaseUrl,
+    Duration,
+    DurationOrNever,
+    ModelUrl,
+    Name,
+    PhoneNumber,
+    Phrases,
+    PositiveDuration,
+    ProxyUrl,
+    Secret,
+    Text,
+)
+
+
+class Section(BaseModel):
+    """What all sections share: nothing unknown, nothing mutable, no input quoted in an error."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, coerce_numbers_to_str=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_empty_section(cls, value: Any) -> Any:
+        # `http:` with every key commented out is null to YAML and "the defaults" to its writer.
+        return {} if value is None else value
+
+
+class Tenant(Section):
+    """One business; it seeds the database's row and never overwrites a later change there."""
+
+    instance_name: Name
+    owner: PhoneNumber = Field(repr=False)
+    admins: tuple[PhoneNumber, ...] = Field((), repr=False)
+    system_prompt: str = Field("", repr=False)
+    llm_provider: Literal["none", "anthropic", "openai"] = "none"
+    auto_resume_after: DurationOrNever = timedelta(hours=2)
+
+    @field_validator("admins")
+    @classmethod
+    def _refuse_repeats(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for at, value in enumerate(values):
+            if value in values[:at]:
+                raise ValueError(f"names the same one twice: items {values.index(value)} and {at}")
+        return values
+
+
+class Keyword(Section):
+    """An answer to any message that holds one of these words."""
+
+    match: Phrases
+    answer: Text
+
+
+class Flows(Section):
+    """What the bot answers without a model. An empty default is silence."""
+
+    keywords: tuple[Keyword, ...] = ()
+    default: str = "Thank you for your message! We will get back to you as soon as we can."
+
+
+class Answer(Section):
+    """Which messages get an answer at all."""
+
+    max_age: DurationOrNever = timedelta(hours=6)
+    groups: Literal["mention", "never"] = "mention"
+
+
+class Takeover(Section):
+    """When the bot steps aside."""
+
+    groups: bool = False
+
+
+class Pace(Section):
+    """How fast the bot reads and writes."""
+
+    debounce: Duration = timedelta(seconds=2)
+    max_debounce: Annotated[Duration, Field(validate_default=True)] = timedelta(seconds=10)
+    typing: bool = True
+    chars_per_second: float = Field(25.0, gt=0, le=10_000)
+    max_typing: Duration = timedelta(seconds=8)
+
+    @field_validator("max_debounce")
+    @classmethod
+    def _hold_debounce(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        if value < info.data.get("debounce", value):
+            raise ValueError("should be at least as long as pace.debounce")
+        return value
+
+
+class Whatsapp(Section):
+    """How WhatsApp is reached."""
+
+    proxy: ProxyUrl | None = None
+
+
+class Ai(Section):
+    """The language model, for tenants whose llm_provider is not none."""
+
+    model: Text | None = None
+    base_url: ModelUrl | None = None
+    api: Literal["auto", "responses", "chat"] = "auto"
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    deadline: PositiveDuration = timedelta(seconds=45)
+    max_tokens: int = Field(4096, ge=1)
+    history: int = Field(20, ge=1, le=500)
+    anthropic_api_key: Secret | None = None
+    openai_api_key: Secret | None = None
+
+    def api_key(self, provider: str) -> SecretStr | None:
+        """The key for one of llm_provider's values."""
+        return {"anthropic": self.anthropic_api_key, "openai": self.openai_api_key}.get(provider)
+
+    def is_usable(self, provider: str) -> bool:
+        """Whether there is what this provider asks for: its key, or for openai a server of one's own."""
+        return self.api_key(provider) is not None or (provider == "openai" and self.base_url is not None)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Http(Section):
+    """The one port for health, metrics and the API."""
+
+    host: Text = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65_535)
+    token: Annotated[Secret | None, Field(validate_default=True)] = None
+
+    @field_validator("token")
+    @classmethod
+    def _guard_open_ports(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None and not _is_loopback(info.data.get("host", "localhost")):
+            raise ValueError("is needed, since http.host lets other machines in")
+        return value
+
+
+class Log(Section):
+    """What is logged, and in which form."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class Database(Section):
+    """Which PostgreSQL: one by URL, else the embedded one with its data in `dir`."""
+
+    url: DatabaseUrl | None = None
+    dir: Path | None = None
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    tenants: tuple[Tenant, ...] = Field(min_length=1)
+    flows: Flows = Flows()
+    answer: Answer = Answer()
+    takeover: Takeover = Takeover()
+    pace: Pace = Pace()
+    whatsapp: Whatsapp = Whatsapp()
+    ai: Ai = Ai()
+    http: Http = Http()
+    log: Log = Log()
+    database: Database = Database()

@@ -1,0 +1,89 @@
+"""How the daemon logs: an event a line to stderr, JSON unless a person watches, redacted; it decides no content."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal, TextIO
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from bot.redaction import redact_values
+
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["auto", "json", "console"]
+
+# They tell each request, connection or job, at a level meant for their own developers.
+_TALKATIVE = (
+    "anthropic",
+    "apscheduler",
+    "asyncio",
+    "httpcore2",
+    "httpx2",
+    "neonize",
+    "openai",
+    "uvicorn",
+    "whatsmeow",
+    "Whatsmeow",
+)
+
+
+def setup(*, level: Level = "info", format: Format = "auto", stream: TextIO | None = None) -> None:  # noqa: A002 - the key's name in config.yaml
+    """Send the whole process's logging to a stream (stderr), the libraries' too. A second call replaces the first."""
+    stream = sys.stderr if stream is None else stream
+    as_json = format == "json" or (format == "auto" and not stream.isatty())
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_shared_processors(),
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                # Plain frames: structlog's and rich's own tracebacks print locals, and so bodies and keys.
+                structlog.processors.format_exc_info,
+                _redact,
+                *([structlog.processors.JSONRenderer(_to_json)] if as_json else [_console(stream)]),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+    logging.captureWarnings(True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_shared_processors(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _shared_processors() -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+
+
+def _redact(_: WrappedLogger, __: str, event: EventDict) -> MutableMapping[str, Any]:
+    return redact_values(event)
+
+
+def _to_json(event: EventDict, **_: Any) -> str:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _console(stream: TextIO) -> structlog.dev.ConsoleRenderer:
+    return structlog.dev.ConsoleRenderer(
+        colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )

@@ -1,0 +1,93 @@
+"""Makes this process's neonize trust the lab instead of WhatsApp, once; it opens no connection.
+
+Both kinds of trust are process-wide. TLS: Go copies its environment when the library is loaded, so that is
+when it is told the certificate; Python's own environment is left alone. Noise: the root key is replaced in
+the library's memory before its first connection.
+"""
+
+import atexit
+import contextlib
+import functools
+import importlib
+import io
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bot.lab.certificate import Certificate
+from bot.lab.environment import lent
+from bot.lab.errors import TooLate, UnexpectedLibrary
+from bot.lab.keys import KeyPair
+from bot.lab.library import Library
+from bot.lab.nodes import Tokens
+
+# How a lab of another process says whom to trust.
+ROOT_VARIABLE, CERTIFICATE_VARIABLE = "WHATSAPP_LAB_ROOT", "WHATSAPP_LAB_CERTIFICATE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """What every lab of this process proves itself with, and the language that its clients speak."""
+
+    certificate: Certificate
+    noise_root: KeyPair
+    tokens: Tokens
+
+
+@functools.cache
+def prepare() -> Trust:
+    """Loads neonize so that it trusts this process's labs. Raises TooLate if it was imported before."""
+    folder = Path(tempfile.mkdtemp(prefix="sidestep-lab-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    certificate, noise_root = Certificate.issue(folder), KeyPair.generate()
+    library = _load(certificate.file)
+    library.trust(noise_root.public)
+    return Trust(certificate=certificate, noise_root=noise_root, tokens=library.tokens())
+
+
+def adopt(certificate: Path, noise_root: bytes) -> None:
+    """Loads neonize so that it trusts a lab of another process."""
+    _load(certificate).trust(noise_root)
+
+
+def _load(certificate: Path) -> Library:
+    if "neonize" in sys.modules:
+        raise TooLate("neonize was imported before the lab: import bot.lab first, or call prepare() earlier")
+    with lent("SSL_CERT_FILE", str(certificate)), _quietly():
+        _provide_libmagic()
+        binder = importlib.import_module("neonize._binder")
+    path = getattr(binder.gocode, "_name", None)
+    if not path:
+        raise UnexpectedLibrary("neonize does not say which library it has loaded")
+    return Library(Path(path).resolve())
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """neonize configures the root logger when it is imported, and leaves a pipe and a process behind."""
+    root, popen = logging.getLogger(), os.popen
+    handlers, level = root.handlers[:], root.level
+
+    def finished(command: str) -> io.StringIO:
+        with popen(command) as pipe:
+            return io.StringIO(pipe.read())
+
+    os.popen = finished  # type: ignore[assignment] # only for `uname`, whose output is all that is read
+    try:
+        yield
+    finally:
+        os.popen = popen
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+def _provide_libmagic() -> None:
+    try:
+        importlib.import_module("magic")
+    except ImportError:
+        importlib.import_module("pylibmagic")

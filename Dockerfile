@@ -7,7 +7,7 @@ WORKDIR /src
 COPY requirements.lock ./
 COPY .ci/install .ci/
 RUN .ci/install locked /opt/sidestep
-COPY pyproject.toml README.md LICENSE config.yaml ./
+COPY pyproject.toml README.md LICENSE ./
 COPY bot bot
 COPY flows flows
 COPY storage storage

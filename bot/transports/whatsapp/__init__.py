@@ -1,0 +1,1 @@
+"""WhatsApp through neonize: who connects, how it is translated, who is who; nothing of chats or flows."""

@@ -1,0 +1,172 @@
+"""Runs neonize's blocking Go calls on daemon threads of our own; knows nothing of what they do.
+
+neonize would use asyncio's default executor. `Neonize()` parks one of its threads for the client's whole life,
+so that with 2 cores the sixth client makes every later call of the process hang; and its threads are
+joined at exit, so that a call which never returns (a QR nobody scans) keeps the process alive.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from bot.transports.base import NotConnected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+
+    def run(self) -> tuple[Any, Exception | None]:
+        try:
+            return self.function(*self.arguments), None
+        except Exception as exc:  # noqa: BLE001 - whatever it is belongs to the caller, who gets it
+            return None, exc
+
+    def answer(self, result: Any, error: Exception | None) -> None:
+        # The loop may be closed meanwhile: nobody waits any more.
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self.settle, result, error)
+
+    def settle(self, result: Any, error: Exception | None) -> None:
+        if self.future.done():
+            return
+        if error is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
+
+
+class DaemonThreads:
+    """At most `limit` daemon threads that take calls in order; they are started when needed."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        self._name = name
+        self._limit = limit
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._threads = 0
+        self._outstanding = 0
+        self._counting = threading.Lock()
+
+    @property
+    def outstanding(self) -> int:
+        """How many calls have been handed over and have not returned, cancelled ones included."""
+        return self._outstanding
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        """Hands the call over now, before this returns; the future brings its result to the running loop.
+
+        Cancelling the future does not stop the call.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        with self._counting:
+            self._outstanding += 1
+            if self._threads < min(self._limit, self._outstanding):
+                self._threads += 1
+                name = f"{self._name}-{self._threads}"
+                threading.Thread(target=self._work, name=name, daemon=True).start()
+        self._calls.put(_Call(function=function, arguments=arguments, loop=loop, future=future))
+        return future
+
+    def close(self) -> None:
+        """Refuses the calls that no thread has taken yet and lets the threads end; a running call goes on."""
+        while True:
+            try:
+                call = self._calls.get_nowait()
+            except Empty:
+                break
+            if call is not None:
+                self._count_down()
+                call.settle(None, NotConnected("the client has been stopped"))
+        self.finish()
+
+    def finish(self) -> None:
+        """Lets the threads end after the calls they have been given."""
+        for _ in range(self._threads):
+            self._calls.put(None)
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            outcome = call.run()
+            # Before the answer: who gets it may ask at once whether anything is on its way.
+            self._count_down()
+            call.answer(*outcome)
+
+    def _count_down(self) -> None:
+        with self._counting:
+            self._outstanding -= 1
+
+
+# Go keeps its clients in plain maps and aborts the process when two threads change one at the same time. A
+# client's life ends while its stop is still tidying up, so a second stop would come at exactly that moment.
+_stopping = threading.Lock()
+
+
+def stop_client(go: Any, uuid: bytes) -> None:
+    with _stopping:
+        go.Stop(uuid)
+
+
+class GoCalls:
+    """Stands in for neonize's own way to call Go: the same names, each call on its proper thread.
+
+    Sends have one thread: they keep their order and never wait behind anything else.
+    """
+
+    def __init__(self, go: Any, name: str) -> None:
+        self._go = go
+        self._life = DaemonThreads(f"{name}-life", 1)
+        self._sends = DaemonThreads(f"{name}-send", 1)
+        self._others = DaemonThreads(f"{name}-call", 4)
+        self._lived: asyncio.Future[Any] | None = None
+        self._retired: bytes | None = None
+
+    @property
+    def sending(self) -> bool:
+        """Whether a send has not returned yet, also one whose caller has been cancelled."""
+        return self._sends.outstanding > 0
+
+    @property
+    def outstanding(self) -> int:
+        """Calls that are still in Go, but for the one that lasts the client's life."""
+        return self._sends.outstanding + self._others.outstanding
+
+    async def after_sends(self) -> None:
+        if self.sending:
+            await self._sends.call(lambda: None)
+
+    def retire(self, uuid: bytes) -> None:
+        """No more calls; what is running goes on, and nobody waits for the end of the client's life."""
+        self._retired = uuid
+        for threads in (self._life, self._sends, self._others):
+            threads.close()
+        # During the QR phase Go's call never returns. Cancelled, neonize would stop the client on the
+        # loop's own thread, which can take as long as WhatsApp does not answer.
+        if self._lived is not None and not self._lived.done():
+            self._lived.set_result(b"")
+
+    def __getattr__(self, name: str) -> Callable[..., asyncio.Future[Any]]:
+        if name == "Neonize":
+            return self._start_life
+        threads = self._sends if name == "SendMessage" else self._others
+        return partial(threads.call, getattr(self._go, name))
+
+    def _start_life(self, *arguments: Any) -> asyncio.Future[Any]:
+        self._lived = self._life.call(self._live, *arguments)
+        return self._lived
+
+    def _live(self, *arguments: Any) -> Any:
+        try:
+            return self._go.Neonize(*arguments)
+        finally:
+            # A stop that came before Go knew the client had nothing to stop: it would stay connected, unheard.
+            if self._retired is not None:
+                stop_client(self._go, self._retired)

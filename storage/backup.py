@@ -145,7 +145,7 @@ async def restore(dsn: str, file: Path, *, replace: bool = False) -> None:
         async with database.acquire() as connection:
             if not replace and await holds_messages(connection):
                 raise RestoreFailed(
-                    f"the store at {database.address.place} holds messages: back it up, then ask to replace it, "
+                    f"the store at {database.address.place} holds messages: back it up, then restore with --replace, "
                     "or restore into an empty database"
                 )
     finally:

@@ -96,7 +96,7 @@ class Database:
                 yield connection
             except asyncpg.InterfaceError as exc:
                 # A call on a connection that has already broken; any other misuse is our own mistake.
-                if _is_lost(connection):
+                if is_lost(connection):
                     raise _unavailable(self.address, exc) from exc
                 raise
             finally:
@@ -150,7 +150,8 @@ async def _prepare_connection(connection: "asyncpg.Connection[asyncpg.Record]") 
     )
 
 
-def _is_lost(connection: Connection) -> bool:
+def is_lost(connection: Connection) -> bool:
+    """Whether a borrowed connection has broken."""
     try:
         return connection.is_closed()
     except asyncpg.InterfaceError:

@@ -41,7 +41,12 @@ _MAKE_LEDGER = """
         name       text NOT NULL,
         sha256     text NOT NULL,
         applied_at timestamptz NOT NULL DEFAULT now()
-    )
+    );
+    COMMENT ON TABLE sidestep.schema_migrations IS 'Which migrations this database has had.';
+    COMMENT ON COLUMN sidestep.schema_migrations.version IS 'The file''s number.';
+    COMMENT ON COLUMN sidestep.schema_migrations.name IS 'The file''s name.';
+    COMMENT ON COLUMN sidestep.schema_migrations.sha256 IS 'Of the file as it was applied; it may not change.';
+    COMMENT ON COLUMN sidestep.schema_migrations.applied_at IS 'When.'
 """
 
 _log = structlog.get_logger(__name__)

@@ -1,0 +1,310 @@
+"""Identity: a phone number and a LID of one person lead to one contact and one chat, in whatever order we learn."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from storage.database import Database
+from storage.messages import BadArrival, MessageStore
+from storage.models import (
+    Action,
+    Address,
+    ChatId,
+    Claim,
+    Decision,
+    ExternalId,
+    Jid,
+    Merge,
+    Outgoing,
+    PauseReason,
+    Status,
+)
+from tests.integration.store_world import (
+    ANA,
+    ANA_BOTH,
+    ANA_LID,
+    BEN,
+    NOW,
+    TEAM,
+    World,
+    ids,
+    receipt,
+    said,
+    typed,
+)
+
+LATER = NOW + timedelta(minutes=10)
+ANA_SWAPPED = Address(jid=ANA.jid, alt=ANA_LID.jid)
+
+
+@pytest.fixture
+async def world(db: Database) -> World:
+    return await World.open(db)
+
+
+async def contacts(world: World) -> list[tuple[object, ...]]:
+    rows = await world.db.fetch(
+        "SELECT jid, lid, phone, push_name FROM sidestep.contacts ORDER BY contact_id"
+    )
+    return [tuple(r) for r in rows]
+
+
+async def live_chats(world: World) -> set[ChatId]:
+    return {ChatId(r["chat_id"]) for r in await world.db.fetch("SELECT chat_id FROM sidestep.chat_state")}
+
+
+async def merge(world: World) -> list[Merge]:
+    """Ana's two chats turn out to be one."""
+    _, merges = await world.messages.record(world.account, [said("BOTH", by=ANA_BOTH)], LATER)
+    return merges
+
+
+async def two_chats(world: World) -> tuple[ChatId, ChatId]:
+    """Ana is known by number and by LID, and nobody knows yet that it is her both times."""
+    [by_phone] = await world.record(said("P1", "by phone"))
+    [by_lid] = await world.record(said("L1", "by LID", by=ANA_LID))
+    assert by_phone.message.chat_id != by_lid.message.chat_id
+    return by_phone.message.chat_id, by_lid.message.chat_id
+
+
+ORDERS = [
+    [ANA, ANA_BOTH],
+    [ANA_LID, ANA_BOTH],
+    [ANA, ANA_SWAPPED],
+    [ANA_LID, ANA_SWAPPED],
+    [ANA_BOTH, ANA, ANA_LID],
+    [ANA_SWAPPED, ANA_LID, ANA],
+    [ANA, ANA_LID, ANA_BOTH],
+    [ANA_LID, ANA, ANA_SWAPPED],
+    [ANA, ANA_LID, ANA_BOTH, ANA, ANA_LID],
+]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+async def test_whatever_the_order_it_ends_in_one_contact_and_one_chat(
+    world: World, order: list[Address]
+) -> None:
+    for n, address in enumerate(order):
+        await world.record(said(f"M{n}", by=address, push_name="Ana"))
+    assert await contacts(world) == [(ANA.jid, ANA_LID.jid, "5511988880001", "Ana")]
+    assert len(await live_chats(world)) == 1
+    assert len({await world.meet(a) for a in order}) == 1
+    assert len(await world.messages.undecided(world.account)) == len(order)
+
+
+async def test_twenty_at_once_end_in_one_contact_and_one_chat(world: World) -> None:
+    order = [*[ANA, ANA_BOTH, ANA_LID] * 6, ANA_LID, ANA]
+
+    async def identify(n: int, address: Address) -> None:
+        await MessageStore(world.db).record(world.account, [said(f"M{n}", by=address)], NOW)
+
+    await asyncio.gather(*(identify(n, a) for n, a in enumerate(order)))
+    assert len(await contacts(world)) == 1
+    assert len(await live_chats(world)) == 1
+    assert await world.count("messages") == 20
+    assert await world.db.fetchval("SELECT count(*) FROM sidestep.threads WHERE status = 'active'") == 1
+    assert len(await world.messages.undecided(world.account)) == 20
+
+
+async def test_the_older_chat_stays_and_the_merge_is_told(world: World) -> None:
+    phone, lid = await two_chats(world)
+    assert await merge(world) == [Merge(keep=phone, gone=lid)]
+    assert await world.db.fetchval("SELECT merged_into FROM sidestep.chats WHERE chat_id = $1", lid) == phone
+    aliases = await world.db.fetch("SELECT jid, chat_id FROM sidestep.chat_aliases ORDER BY jid")
+    assert {(r["jid"], r["chat_id"]) for r in aliases} == {(ANA.jid, phone), (ANA_LID.jid, phone)}
+    left = await world.db.fetchval("SELECT count(*) FROM sidestep.chat_state WHERE chat_id = $1", lid)
+    assert left == 0
+
+
+async def test_a_merge_is_told_also_when_its_batch_could_not_be_recorded(world: World) -> None:
+    phone, lid = await two_chats(world)
+    with pytest.raises(BadArrival):
+        await world.record(said("BAD", "\x00", by=ANA_BOTH))
+    _, merges = await world.messages.record(world.account, [said("M1")], LATER)
+    assert merges == [Merge(keep=phone, gone=lid)]
+
+
+async def test_both_histories_become_one_in_one_thread(world: World) -> None:
+    phone, _ = await two_chats(world)
+    await world.record(said("P2", "by phone again"))
+    await merge(world)
+    history = await world.messages.history(world.tenant.tenant_id, phone, 10)
+    assert [m.text for m in history] == ["by phone", "by LID", "by phone again", "hello"]
+    active = await world.db.fetch("SELECT thread_id FROM sidestep.threads WHERE status = 'active'")
+    assert [r["thread_id"] for r in active] == [history[-1].thread_id]
+
+
+async def test_the_same_message_received_under_both_addresses_is_decided_once(world: World) -> None:
+    [first] = await world.record(said("SAME"))
+    [second] = await world.record(said("SAME", by=ANA_LID))
+    assert second.is_new
+    await merge(world)
+    assert await world.action(first.message.id) is None
+    assert await world.action(second.message.id) is Action.DUPLICATE
+    [again] = await world.record(said("SAME", by=ANA_LID))
+    assert not again.is_new
+
+
+async def test_what_was_decided_already_stays_as_it_was_decided(world: World) -> None:
+    await world.record(said("SAME"))
+    [second] = await world.record(said("SAME", by=ANA_LID))
+    decision = Decision(message_id=second.message.id, action=Action.KEYWORD_REPLIED)
+    await world.messages.decide(world.tenant.tenant_id, second.message.chat_id, [decision], NOW)
+    await merge(world)
+    assert await world.action(second.message.id) is Action.KEYWORD_REPLIED
+
+
+@pytest.mark.parametrize("paused", [0, 1])
+async def test_a_pause_wins_and_the_epoch_passes_both(world: World, paused: int) -> None:
+    chats = await two_chats(world)
+    for _ in range(3):
+        await world.pause(chats[paused], PauseReason.CUSTOMER_REQUEST)
+    before = [await world.session(c) for c in chats]
+    await merge(world)
+    after = await world.session(chats[0])
+    assert after.is_paused
+    assert after.pause_reason is PauseReason.CUSTOMER_REQUEST
+    assert after.paused_at == NOW
+    assert after.epoch == max(s.epoch for s in before) + 1
+
+
+async def test_a_pause_without_an_end_wins_over_one_that_ends(world: World) -> None:
+    phone, lid = await two_chats(world)
+    await world.pause(phone, until=LATER)
+    await world.pause(lid)
+    await merge(world)
+    session = await world.session(phone)
+    assert session.is_paused
+    assert session.paused_until is None
+
+
+async def test_an_end_of_a_pause_stays_when_the_other_chat_was_not_paused(world: World) -> None:
+    phone, lid = await two_chats(world)
+    await world.pause(lid, until=LATER)
+    await merge(world)
+    assert (await world.session(phone)).paused_until == LATER
+
+
+async def test_exclusion_opt_out_and_the_human_s_last_word_are_kept(world: World) -> None:
+    phone, lid = await two_chats(world)
+    async with world.db.transaction() as connection:
+        await world.sessions.exclude(connection, phone, True)
+        await world.sessions.opt_out(connection, lid, NOW)
+    await world.record(typed("H1", to=ANA_LID))
+    await merge(world)
+    session = await world.session(phone)
+    assert session.is_excluded
+    assert session.opted_out_at == NOW
+    assert session.last_human_at == NOW
+    assert session.pause_reason is PauseReason.HUMAN_TAKEOVER
+
+
+async def test_what_was_queued_in_either_is_not_sent_and_what_was_sent_keeps_its_receipts(
+    world: World,
+) -> None:
+    phone, lid = await two_chats(world)
+    sent = await world.queue(lid, "sent")
+    due = await world.due(lid)
+    assert await world.outbox.claim(due, NOW, NOW) is Claim.CLAIMED
+    await world.outbox.mark_sent(due, ExternalId("3EB01"), NOW, overlapped=False)
+    queued = [await world.queue(phone), await world.queue(lid)]
+    notice = await world.queue(lid, "for the owner", fenced=False)
+    await merge(world)
+    assert [await world.status(q) for q in queued] == [Status.CANCELLED] * 2
+    assert (await world.due(phone, now=LATER)).id == notice
+    await world.outbox.receive(receipt("3EB01", Status.READ, chat=ANA_LID), LATER)
+    assert await world.status(sent) is Status.READ
+
+
+async def test_a_send_that_was_under_way_during_the_merge_is_marked_sent(world: World) -> None:
+    _, lid = await two_chats(world)
+    message_id = await world.queue(lid)
+    due = await world.due(lid)
+    assert await world.outbox.claim(due, NOW, NOW) is Claim.CLAIMED
+    await merge(world)
+    assert await world.outbox.mark_sent(due, ExternalId("3EB01"), LATER, overlapped=False) is Status.SENT
+    await world.outbox.receive(receipt("3EB01", Status.DELIVERED), LATER)
+    assert await world.status(message_id) is Status.DELIVERED
+
+
+async def test_whoever_still_holds_the_merged_chat_s_id_means_the_one_that_it_became(world: World) -> None:
+    phone, lid = await two_chats(world)
+    [message] = await world.record(said("L2", by=ANA_LID))
+    epoch = await world.outbox.epoch(lid)
+    await merge(world)
+    tenant_id, message_id = world.tenant.tenant_id, message.message.id
+    chat = await world.sessions.chat(lid)
+    assert chat is not None
+    assert chat.chat_id == phone
+    # An answer that was begun before the merge is stale; nothing of it is kept.
+    decisions = [Decision(message_id=message_id, action=Action.AI_REPLIED)]
+    assert await world.outbox.answer(lid, epoch, decisions, [message_id], [Outgoing(text="x")], LATER) is None
+    assert await world.messages.still_open(tenant_id, lid, [message_id]) == {message_id}
+    # A command's is not: it takes effect in the chat as it is now.
+    assert await world.outbox.answer(lid, None, decisions, [message_id], [Outgoing(text="x")], LATER)
+    assert await world.action(message_id) is Action.AI_REPLIED
+    assert (await world.due(phone, now=LATER)).outgoing.text == "x"
+    await world.pause(lid)
+    assert (await world.session(phone)).is_paused
+    fenced = await world.queue(lid)
+    assert (await world.row(fenced))["epoch"] == (await world.session(phone)).epoch
+
+
+async def test_decisions_made_while_two_chats_are_merged_are_made_or_left_open(world: World) -> None:
+    """Twenty rounds of a race: no decision is lost, and none is made twice."""
+    for n in range(20):
+        phone = Address(jid=Jid(f"55119777700{n:02}@s.whatsapp.net"))
+        lid = Address(jid=Jid(f"2000000000000{n:02}@lid"))
+        await world.record(said(f"P{n}", by=phone))
+        [message] = await world.record(said(f"L{n}", by=lid))
+        decision = Decision(message_id=message.message.id, action=Action.KEYWORD_REPLIED)
+        both = said(f"B{n}", by=Address(jid=lid.jid, alt=phone.jid))
+        closed, _ = await asyncio.gather(
+            world.messages.decide(world.tenant.tenant_id, message.message.chat_id, [decision], NOW),
+            MessageStore(world.db).record(world.account, [both], LATER),
+        )
+        assert closed == [decision]
+        assert await world.action(message.message.id) is Action.KEYWORD_REPLIED
+
+
+async def test_a_group_that_names_both_forms_joins_two_chats(world: World) -> None:
+    phone, lid = await two_chats(world)
+    _, merges = await world.messages.record(world.account, [said("G1", by=ANA_BOTH, group=TEAM)], LATER)
+    assert merges == [Merge(keep=phone, gone=lid)]
+    assert len(await contacts(world)) == 1
+
+
+async def test_who_only_speaks_in_a_group_gets_no_chat(world: World) -> None:
+    await world.record(said("G1", by=ANA_BOTH, group=TEAM), said("G2", by=BEN, group=TEAM))
+    assert len(await contacts(world)) == 2
+    assert len(await live_chats(world)) == 1
+
+
+async def test_messages_in_a_group_keep_their_sender_when_two_contacts_become_one(world: World) -> None:
+    recorded = await world.record(said("G1", by=ANA, group=TEAM), said("G2", by=ANA_LID, group=TEAM))
+    await world.record(said("G3", by=ANA_BOTH, group=TEAM))
+    found = [m for m in await world.messages.undecided(world.account) if m.id in ids(recorded)]
+    assert [set(m.sender_jids) for m in found] == [{ANA.jid, ANA_LID.jid}] * 2
+    again = await world.record(said("G1", by=ANA_LID, group=TEAM), said("G2", by=ANA, group=TEAM))
+    assert [r.is_new for r in again] == [False, False]
+
+
+async def test_a_name_is_the_last_that_the_person_showed_and_never_ours(world: World) -> None:
+    await world.record(said("M1", push_name="Ana"), said("M2"), typed("H1", push_name="The owner"))
+    assert [c[3] for c in await contacts(world)] == ["Ana"]
+    await world.record(said("M3", push_name="Ana S."))
+    assert [c[3] for c in await contacts(world)] == ["Ana S."]
+
+
+async def test_replies_go_to_the_address_that_the_customer_used_last(world: World) -> None:
+    await world.record(said("M1", by=ANA_BOTH))
+    await world.record(said("M2", by=ANA))
+    chat_id = await world.meet()
+    await world.record(typed("H1", to=ANA_LID))
+    await world.queue(chat_id)
+    due = await world.due(chat_id)
+    assert due.to == ANA.jid
+    assert set(due.jids) == {ANA.jid, ANA_LID.jid}

@@ -1,0 +1,190 @@
+"""Takeover: the owner's line, the pause, the epoch and the end of what was queued are one commit, and final."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from storage.database import Database
+from storage.models import Action, Address, Claim, Jid, MessageType, PauseReason, Status
+from tests.integration.store_world import AFTER, ANA, ANA_LID, LONG_AGO, NOW, World, ids, said, typed
+
+LATER = NOW + timedelta(minutes=5)
+
+
+@pytest.fixture
+async def world(db: Database) -> World:
+    return await World.open(db)
+
+
+async def test_message_pause_epoch_and_the_end_of_the_queue_are_one_commit(world: World) -> None:
+    [customer] = await world.record(said("M1"))
+    chat_id = customer.message.chat_id
+    queued = await world.queue(chat_id)
+    before = await world.session(chat_id)
+    [human] = await world.record(typed("H1"))
+    after = await world.session(chat_id)
+    assert human.action is Action.PAUSED
+    assert (after.is_paused, after.pause_reason) == (True, PauseReason.HUMAN_TAKEOVER)
+    assert (after.paused_at, after.last_human_at, after.epoch) == (NOW, NOW, before.epoch + 1)
+    assert await world.status(queued) is Status.CANCELLED
+    commits = await world.db.fetch(
+        """
+        SELECT xmin::text FROM sidestep.messages WHERE id = $1
+        UNION SELECT xmin::text FROM sidestep.decisions WHERE message_id = $1
+        UNION SELECT xmin::text FROM sidestep.chat_state UNION SELECT xmin::text FROM sidestep.outbox
+        """,
+        human.message.id,
+    )
+    assert len(commits) == 1
+
+
+async def test_the_owner_may_write_first_in_a_chat_never_seen_before(world: World) -> None:
+    [human] = await world.record(typed("H1", to=ANA_LID))
+    session = await world.session(human.message.chat_id)
+    assert human.action is Action.PAUSED
+    assert session.is_paused
+    assert session.epoch == 1
+    assert await world.meet(ANA_LID) == human.message.chat_id
+
+
+async def test_the_second_line_is_human_spoke_and_makes_the_pause_longer(world: World) -> None:
+    await world.record(typed("H1"))
+    [second] = await world.record(typed("H2", at=LATER), now=LATER)
+    session = await world.session(second.message.chat_id)
+    assert second.action is Action.HUMAN_SPOKE
+    assert (session.paused_at, session.last_human_at, session.epoch) == (NOW, LATER, 2)
+    assert await world.sessions.resume_due(NOW + AFTER) == []
+    assert len(await world.sessions.resume_due(LATER + AFTER)) == 1
+
+
+async def test_of_two_lines_in_one_batch_the_first_takes_over(world: World) -> None:
+    recorded = await world.record(said("M1"), typed("H1"), said("M2"), typed("H2"))
+    assert [r.action for r in recorded] == [None, Action.PAUSED, None, Action.HUMAN_SPOKE]
+    assert (await world.session(recorded[0].message.chat_id)).epoch == 1
+
+
+async def test_each_chat_of_a_batch_is_taken_over_for_itself(world: World) -> None:
+    recorded = await world.record(typed("H1"), typed("H2", to=ANA_LID), typed("H3"))
+    assert [r.action for r in recorded] == [Action.PAUSED, Action.PAUSED, Action.HUMAN_SPOKE]
+
+
+async def test_a_line_older_than_the_return_raises_the_epoch_and_pauses_nothing(world: World) -> None:
+    [customer] = await world.record(said("M1"))
+    chat_id = customer.message.chat_id
+    queued = await world.queue(chat_id)
+    [human] = await world.record(typed("H1", at=NOW - AFTER))
+    session = await world.session(chat_id)
+    assert human.action is Action.HUMAN_SPOKE
+    assert not session.is_paused
+    assert (session.epoch, session.last_human_at) == (1, NOW - AFTER)
+    assert await world.status(queued) is Status.CANCELLED
+
+
+async def test_a_line_just_younger_than_the_return_pauses_for_the_rest(world: World) -> None:
+    [human] = await world.record(typed("H1", at=NOW - AFTER + timedelta(seconds=1)))
+    assert human.action is Action.PAUSED
+    assert await world.sessions.resume_due(NOW) == []
+    assert len(await world.sessions.resume_due(NOW + timedelta(seconds=1))) == 1
+
+
+async def test_a_late_line_and_a_fresh_one_in_one_batch_take_over_by_the_fresh_one(world: World) -> None:
+    late, fresh = await world.record(typed("H1", at=NOW - timedelta(days=1)), typed("H2"))
+    assert [late.action, fresh.action] == [Action.HUMAN_SPOKE, Action.PAUSED]
+    assert (await world.session(late.message.chat_id)).last_human_at == NOW
+
+
+async def test_a_late_line_does_not_shorten_a_takeover(world: World) -> None:
+    await world.record(typed("H1"))
+    await world.record(typed("H0", at=NOW - timedelta(days=1)))
+    assert (await world.session(await world.meet())).last_human_at == NOW
+
+
+async def test_a_line_from_the_future_does_not_pause_for_ever(world: World) -> None:
+    await world.record(typed("H1", at=NOW + timedelta(days=3650)))
+    assert (await world.session(await world.meet())).last_human_at == NOW
+    assert len(await world.sessions.resume_due(NOW + AFTER)) == 1
+
+
+async def test_a_repeat_of_the_owner_s_line_pauses_nothing_again(world: World) -> None:
+    await world.record(typed("H1"))
+    await world.sessions.resume_due(NOW + AFTER)
+    [again] = await world.record(typed("H1", at=NOW), now=NOW + AFTER)
+    session = await world.session(again.message.chat_id)
+    assert again.action is Action.DUPLICATE
+    assert not session.is_paused
+    assert session.epoch == 2
+
+
+async def test_what_takes_nothing_over_pauses_nothing(world: World) -> None:
+    reaction = typed("H1", type=MessageType.REACTION)
+    calm = type(reaction)(event=reaction.event, author=reaction.author, action=Action.HUMAN_SPOKE)
+    [recorded] = await world.record(calm)
+    session = await world.session(recorded.message.chat_id)
+    assert recorded.action is Action.HUMAN_SPOKE
+    assert not session.is_paused
+    assert session.epoch == 0
+
+
+async def test_a_takeover_of_an_excluded_or_paused_chat_keeps_why_it_was_silent(world: World) -> None:
+    chat_id = await world.meet()
+    await world.pause(chat_id, PauseReason.CUSTOMER_REQUEST)
+    [human] = await world.record(typed("H1"))
+    session = await world.session(chat_id)
+    assert human.action is Action.HUMAN_SPOKE
+    assert session.pause_reason is PauseReason.CUSTOMER_REQUEST
+    assert session.last_human_at == NOW
+
+
+async def test_three_hundred_races_no_claim_succeeds_after_the_takeover_has_returned(world: World) -> None:
+    """Claims go on and on while the owner's line is recorded; each is compared with the takeover's return."""
+    before = during = 0
+    for n in range(300):
+        address = Address(jid=Jid(f"55113{n:08}@s.whatsapp.net"))
+        await world.record(said(f"M{n}", by=address))
+        chat_id = await world.meet(address)
+        for _ in range(3):
+            await world.queue(chat_id)
+        returned = asyncio.Event()
+
+        async def take_over(
+            n: int = n, address: Address = address, returned: asyncio.Event = returned
+        ) -> None:
+            if n % 3:
+                await asyncio.sleep(0)
+            await world.record(typed(f"H{n}", to=address))
+            returned.set()
+
+        takeover = asyncio.create_task(take_over())
+        while (due := await world.outbox.next_due(chat_id, NOW)) is not None:
+            was_over = returned.is_set()
+            claim = await world.outbox.claim(due, NOW, LONG_AGO)
+            assert not (was_over and claim is Claim.CLAIMED)
+            before += claim is Claim.CLAIMED
+            during += claim is Claim.CANCELLED
+        await takeover
+        queued = await world.db.fetchval("SELECT count(*) FROM sidestep.outbox WHERE status = 'queued'")
+        assert queued == 0
+    # Both outcomes were seen, so that the race was one.
+    assert before
+    assert during or before < 900
+
+
+async def test_a_takeover_never_waits_for_a_send_that_is_under_way(world: World) -> None:
+    [customer] = await world.record(said("M1"))
+    message_id = await world.queue(customer.message.chat_id)
+    due = await world.due(customer.message.chat_id)
+    assert await world.outbox.claim(due, NOW, LONG_AGO) is Claim.CLAIMED
+    async with asyncio.timeout(5):
+        await world.record(typed("H1"))
+    assert await world.status(message_id) is Status.SENDING
+
+
+async def test_twenty_lines_at_once_take_over_once(world: World) -> None:
+    recorded = await asyncio.gather(*(world.record(typed(f"H{n}")) for n in range(20)))
+    actions = [r.action for batch in recorded for r in batch]
+    assert sorted(a for a in actions if a) == [*[Action.HUMAN_SPOKE] * 19, Action.PAUSED]
+    assert len({i for batch in recorded for i in ids(batch)}) == 20
+    assert (await world.session(await world.meet(ANA))).epoch == 20

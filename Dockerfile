@@ -25,6 +25,7 @@ COPY --from=build /opt/sidestep /opt/sidestep
 # The embedded PostgreSQL's folder, when there is no DATABASE_URL: keep /data in a volume then.
 ENV PATH=/opt/sidestep/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    NEONIZE_BOT_TAG=off \
     SIDESTEP__DATABASE__DIR=/data/postgresql
 # config.yaml is expected here: docker run -v ./config.yaml:/app/config.yaml:ro -v sidestep:/data sidestep
 WORKDIR /app

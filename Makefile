@@ -26,7 +26,7 @@ demo: .venv/.runtime ## See the bot step aside and come back, on this machine al
 
 .PHONY: run
 run: .venv/.runtime ## Run the bot with config.yaml.
-	@$(python) -m bot run
+	@NEONIZE_BOT_TAG=$${NEONIZE_BOT_TAG:-off} $(python) -m bot run
 
 .PHONY: test
 test: .venv/.dev ## Run the tests; args="-k takeover" chooses.

@@ -117,7 +117,6 @@ class AIServer:
         config = uvicorn.Config(
             Starlette(routes=routes),
             log_config=None,
-            log_level="critical",
             lifespan="off",
             timeout_graceful_shutdown=1,
         )

@@ -1,0 +1,355 @@
+"""The desk: one burst becomes one answer. It reads the chat, asks the gates and a flow, and commits what comes of it.
+
+A flow's outcomes take effect all together: the decisions, the replies in the outbox and the changes of
+state are one commit, fenced by the epoch under which the answer was begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+
+import structlog
+
+from bot.answers import Answered, Proposal
+from bot.clock import Clock
+from bot.events import Decided as DecidedEvent
+from bot.events import Events
+from bot.gates import refusal
+from bot.policy import Policy
+from bot.reader import StoreReader
+from bot.retry import until_stored
+from bot.roles import Roles
+from flows.contract import (
+    Decided,
+    Effect,
+    Exclude,
+    Flow,
+    GlobalPause,
+    Notice,
+    OptOut,
+    Outcome,
+    Pause,
+    Reply,
+    Reset,
+    Resume,
+    Turn,
+)
+from flows.registry import Flows, Recognised, choose, recognise
+from storage.database import Connection, Database
+from storage.messages import MessageStore
+from storage.models import (
+    Account,
+    Action,
+    Address,
+    Author,
+    ChatId,
+    Decision,
+    Message,
+    MessageId,
+    Outgoing,
+    Role,
+)
+from storage.outbox import AlreadyDecided, OutboxStore
+from storage.sessions import SessionStore
+from storage.tenants import TenantStore
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """The stores that the path of one account needs."""
+
+    database: Database
+    tenants: TenantStore
+    messages: MessageStore
+    sessions: SessionStore
+    outbox: OutboxStore
+    reader: StoreReader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What the desk sets off once something is committed: the outbox's sender, and lanes whose chat has changed."""
+
+    wake: Callable[[ChatId], None]
+    interrupt: Callable[[ChatId], None]
+    interrupt_all: Callable[[], None]
+
+
+@dataclass(slots=True)
+class _Tally:
+    """A flow's outcomes, sorted."""
+
+    replies: list[Outgoing] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+    decided: Decided | None = None
+
+    def add(self, outcome: Outcome) -> None:
+        match outcome:
+            case Reply():
+                if outcome.text.strip() or outcome.media_url:
+                    self.replies.append(_outgoing(outcome))
+            case Notice():
+                self.notices.append(outcome)
+            case Decided():
+                self.decided = outcome
+            case Pause() | Resume() | Exclude() | OptOut() | GlobalPause() | Reset():
+                self.effects.append(outcome)
+            case _:
+                assert_never(outcome)
+
+
+class Desk:
+    """One account's desk."""
+
+    def __init__(
+        self,
+        account: Account,
+        stores: Stores,
+        flows: Flows,
+        roles: Roles,
+        clock: Clock,
+        policy: Policy,
+        events: Events,
+        hooks: Hooks,
+    ) -> None:
+        self._account = account
+        self._stores = stores
+        self._flows = flows
+        self._roles = roles
+        self._clock = clock
+        self._policy = policy
+        self._events = events
+        self._hooks = hooks
+
+    async def propose(self, messages: Sequence[Message], absorbed: Sequence[Message]) -> Proposal:
+        """Ask the gates about each message, and a flow about those that they let through."""
+        return await until_stored(lambda: self._propose(messages, absorbed))
+
+    async def _propose(self, messages: Sequence[Message], absorbed: Sequence[Message]) -> Proposal:
+        turn = await self._turn(messages)
+        refused: list[Decision] = []
+        answerable: list[Message] = []
+        for message in messages:
+            action = refusal(message, turn.session, self._policy, self._clock.now())
+            if action is None:
+                answerable.append(message)
+            else:
+                refused.append(Decision(message_id=message.id, action=action))
+        if not answerable:
+            return Proposal(messages=tuple(messages), epoch=None, decisions=tuple(refused))
+        turn = replace(turn, messages=(*absorbed, *answerable))
+        flow = choose(turn, self._flows)
+        tally = await self._run(flow, turn)
+        log.debug("answer_proposed", chat_id=turn.chat.chat_id, flow=flow.name, replies=len(tally.replies))
+        last = _decided(tally, flow, answerable[-1])
+        joined = [Decision(message_id=m.id, action=Action.JOINED) for m in answerable[:-1]]
+        return Proposal(
+            messages=tuple(messages),
+            epoch=turn.session.epoch,
+            decisions=(*refused, *joined, last),
+            answered=turn.messages,
+            replies=tuple(tally.replies),
+            notices=await self._addressed(tally.notices, answerable[-1]),
+            effects=tuple(tally.effects),
+        )
+
+    async def commit(self, proposal: Proposal) -> Answered:
+        """Put a proposal into effect; when the chat's state has moved on, nothing happens and the burst stays."""
+        chat_id = proposal.messages[0].chat_id
+        try:
+            reply_ids = await until_stored(lambda: self._commit(chat_id, proposal))
+        except AlreadyDecided:
+            # A merge, or another process: whatever is still open is proposed anew.
+            ids = [m.id for m in proposal.messages]
+            still_open = await until_stored(
+                lambda: self._stores.messages.still_open(self._account.tenant_id, chat_id, ids)
+            )
+            return Answered(settled=frozenset(ids) - still_open)
+        if reply_ids is None:
+            return Answered()
+        self._tell(proposal.messages, proposal.decisions)
+        self._set_off(chat_id, proposal)
+        return Answered(
+            settled=frozenset(m.id for m in proposal.messages),
+            messages=proposal.answered,
+            reply_ids=tuple(reply_ids),
+        )
+
+    async def command(self, message: Message) -> None:
+        """Carry out one chat command. It bypasses the debounce and most gates, and is decided like any message."""
+        try:
+            settled: frozenset[MessageId] = frozenset()
+            while message.id not in settled:  # its chat may be merged between the look and the commit
+                settled = (
+                    await self.commit(await until_stored(lambda: self._propose_command(message)))
+                ).settled
+        except Exception:
+            log.exception("command_failed", message_id=message.id, command=message.command)
+            await self.dismiss([message], Action.FAILED, "command")
+
+    async def withdraw(self, answered: Answered) -> bool:
+        """Take back replies that nobody has claimed, all or none."""
+        chat_id = answered.messages[0].chat_id
+        return await until_stored(lambda: self._stores.outbox.withdraw(chat_id, answered.reply_ids))
+
+    async def dismiss(self, messages: Sequence[Message], action: Action, detail: str | None = None) -> None:
+        """Decide messages without an answer."""
+        if not messages:
+            return
+        decisions = [Decision(message_id=m.id, action=action, detail=detail) for m in messages]
+        closed = await until_stored(
+            lambda: self._stores.messages.decide(
+                self._account.tenant_id, messages[0].chat_id, decisions, self._clock.now()
+            )
+        )
+        self._tell(messages, closed)
+
+    async def _propose_command(self, message: Message) -> Proposal:
+        turn = await self._turn([message])
+        flow = recognise(message.text or "", turn.role, own_chat=turn.own_chat)
+        action = self._refuse_command(turn, flow)
+        if flow is None or action is not None:
+            decision = Decision(message_id=message.id, action=action or Action.IGNORED_UNSUPPORTED)
+            return Proposal(messages=(message,), epoch=None, decisions=(decision,))
+        tally = await self._run(flow, turn)
+        return Proposal(
+            messages=(message,),
+            epoch=None,
+            decisions=(_decided(tally, flow, message),),
+            answered=(message,),
+            replies=tuple(tally.replies),
+            notices=await self._addressed(tally.notices, message),
+            effects=tuple(tally.effects),
+        )
+
+    def _refuse_command(self, turn: Turn, flow: Recognised | None) -> Action | None:
+        # A wish to be left alone is obeyed however old it is, and wherever.
+        if flow is not None and flow.name == "stop":
+            return None
+        if turn.now - turn.messages[0].sent_at > self._policy.max_age:
+            return Action.IGNORED_TOO_OLD
+        if turn.role is Role.CUSTOMER and turn.session.is_excluded:
+            return Action.IGNORED_EXCLUDED
+        return None
+
+    async def _turn(self, messages: Sequence[Message]) -> Turn:
+        tenant = await self._stores.tenants.get(self._account.tenant_id)
+        self._roles.update(tenant)
+        chat = await self._stores.reader.chat(messages[-1].chat_id)
+        last = messages[-1]
+        role = self._roles.of(last.sender_jids, from_me=last.author is Author.HUMAN)
+        own = chat.jid == self._roles.owner or last.chat_jid == self._roles.owner
+        return Turn(
+            tenant=tenant,
+            chat=chat,
+            session=chat.session,
+            messages=tuple(messages),
+            role=role,
+            now=self._clock.now(),
+            reader=self._stores.reader,
+            own_chat=not chat.is_group and (own or role is Role.ADMIN),
+        )
+
+    async def _run(self, flow: Flow, turn: Turn) -> _Tally:
+        tally = _Tally()
+        async for outcome in flow.run(turn):
+            tally.add(outcome)
+        return tally
+
+    async def _addressed(
+        self, notices: Sequence[Notice], message: Message
+    ) -> tuple[tuple[ChatId, Outgoing], ...]:
+        """Notices with the chats that they go to: the owner's own, or the admin's who gave the command."""
+        addressed = []
+        for notice in notices:
+            jids = (self._roles.owner,) if notice.role is Role.OWNER else message.sender_jids
+            chat_id = await self._stores.messages.identify(
+                self._account, Address(jid=jids[0]), self._clock.now()
+            )
+            addressed.append((chat_id, Outgoing(text=notice.text, fenced=False)))
+        return tuple(addressed)
+
+    async def _commit(self, chat_id: ChatId, proposal: Proposal) -> list[MessageId] | None:
+        store, now = self._stores.outbox, self._clock.now()
+        if not proposal.effects and not proposal.notices:
+            return await store.answer(
+                chat_id, proposal.epoch, proposal.decisions, proposal.answers, proposal.replies, now
+            )
+        async with self._stores.database.transaction() as connection:
+            if proposal.epoch is not None and not await store.may_speak(connection, chat_id, proposal.epoch):
+                return None
+            # The changes first: a reply is queued under the epoch that they raise, or they would cancel it.
+            for effect in proposal.effects:
+                await self._apply(connection, effect)
+            reply_ids = await store.answer(
+                chat_id, None, proposal.decisions, proposal.answers, proposal.replies, now, connection
+            )
+            for notice_chat_id, outgoing in proposal.notices:
+                await store.enqueue(
+                    notice_chat_id, outgoing, now, answers=proposal.answers, connection=connection
+                )
+            return reply_ids
+
+    async def _apply(self, connection: Connection, effect: Effect) -> None:
+        sessions, now = self._stores.sessions, self._clock.now()
+        match effect:
+            case Pause():
+                await sessions.pause(connection, effect.chat_id, effect.reason, now, effect.until)
+            case Resume():
+                await sessions.resume(connection, effect.chat_id)
+            case Exclude():
+                await sessions.exclude(connection, effect.chat_id, effect.excluded)
+            case OptOut():
+                await sessions.opt_out(connection, effect.chat_id, now if effect.out else None)
+            case Reset():
+                await sessions.reset(connection, effect.chat_id, now)
+            case GlobalPause():
+                await sessions.set_global_pause(connection, effect.paused, now)
+            case _:
+                assert_never(effect)
+
+    def _set_off(self, chat_id: ChatId, proposal: Proposal) -> None:
+        if proposal.replies:
+            self._hooks.wake(chat_id)
+        for notice_chat_id, _ in proposal.notices:
+            self._hooks.wake(notice_chat_id)
+        for effect in proposal.effects:
+            if isinstance(effect, GlobalPause):
+                self._hooks.interrupt_all()
+            else:
+                self._hooks.interrupt(effect.chat_id)
+
+    def _tell(self, messages: Sequence[Message], decisions: Sequence[Decision]) -> None:
+        by_id = {m.id: m for m in messages}
+        for decision in decisions:
+            message = by_id[decision.message_id]
+            self._events.tell(
+                DecidedEvent(
+                    chat_id=message.chat_id,
+                    message_id=message.id,
+                    external_id=message.external_id,
+                    jid=message.chat_jid,
+                    action=decision.action,
+                    detail=decision.detail,
+                )
+            )
+
+
+def _decided(tally: _Tally, flow: Flow, message: Message) -> Decision:
+    decided = tally.decided or Decided(action=flow.action)
+    return Decision(message_id=message.id, action=decided.action, detail=decided.detail)
+
+
+def _outgoing(reply: Reply) -> Outgoing:
+    return Outgoing(
+        text=reply.text,
+        type=reply.media_type,
+        media_url=reply.media_url,
+        metadata=reply.metadata,
+        fenced=not reply.unfenced,
+    )

@@ -1,0 +1,166 @@
+"""The inbox: what arrives is recorded before anything acts on it, many messages per commit; it decides nothing.
+
+One flusher, no timer: whatever has gathered while the last commit was under way is the next batch.
+While the store cannot be written, the batch is kept and tried again; what PostgreSQL will never take
+goes to quarantine alone, and the rest of its batch is recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol
+
+import structlog
+
+from bot.clock import Clock
+from bot.marks import Mark
+from storage.errors import StoreUnavailable
+from storage.messages import BadArrival, MessageStore
+from storage.models import Account, Arrival, Merge, Receipt, Recorded, StatusChange
+from storage.outbox import BadReceipt, OutboxStore
+
+log = structlog.get_logger(__name__)
+
+_LARGEST_BATCH = 500
+_RETRY_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """Something to be recorded, with the mark that its arrival put up."""
+
+    item: Arrival | Receipt
+    mark: Mark | None = None
+    put_at: float = 0.0
+
+
+class Recipient(Protocol):
+    """Whom the inbox tells, synchronously, once a commit is done."""
+
+    def merged(self, merge: Merge) -> None: ...
+
+    def recorded(self, recorded: Recorded, mark: Mark | None) -> None: ...
+
+    def quarantined(self, arrival: Arrival, mark: Mark | None) -> None: ...
+
+    def receipts(self, changes: Sequence[StatusChange]) -> None: ...
+
+    def store_failed(self) -> None: ...
+
+    def store_works(self, seconds: float) -> None: ...
+
+
+class Inbox:
+    """One account's way into the store."""
+
+    def __init__(
+        self,
+        account: Account,
+        messages: MessageStore,
+        outbox: OutboxStore,
+        clock: Clock,
+        recipient: Recipient,
+    ) -> None:
+        self._account = account
+        self._messages = messages
+        self._outbox = outbox
+        self._clock = clock
+        self._recipient = recipient
+        self._queue: deque[Entry] = deque()
+        self._filled = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def put(self, item: Arrival | Receipt, mark: Mark | None = None) -> None:
+        """Take something in, at once and in order."""
+        self._clock.work.begin()
+        self._queue.append(Entry(item=item, mark=mark, put_at=monotonic()))
+        self._empty.clear()
+        self._filled.set()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    async def drained(self) -> None:
+        """Wait until all that was put is recorded."""
+        await self._empty.wait()
+
+    async def run(self) -> None:
+        """Flush until cancelled; what is still queued then has not been recorded."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            while self._queue:
+                entries = self._next_batch()
+                await self._until_stored(entries)
+                for _ in entries:
+                    self._queue.popleft()
+                    self._clock.work.end()
+            self._empty.set()
+
+    def _next_batch(self) -> list[Entry]:
+        # It stays queued until it is stored, so that the count of what waits is always true.
+        first = self._queue[0]
+        batch: list[Entry] = []
+        for entry in self._queue:
+            if len(batch) == _LARGEST_BATCH or type(entry.item) is not type(first.item):
+                break
+            batch.append(entry)
+        return batch
+
+    async def _until_stored(self, entries: Sequence[Entry]) -> None:
+        while True:
+            try:
+                await self._store(entries)
+            except StoreUnavailable as exc:
+                log.warning("store_unavailable", waiting=len(self._queue), error=str(exc))
+                self._recipient.store_failed()
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                self._recipient.store_works(monotonic() - entries[0].put_at)
+                return
+
+    async def _store(self, entries: Sequence[Entry]) -> None:
+        arrivals = [e.item for e in entries if isinstance(e.item, Arrival)]
+        if not arrivals:
+            await self._store_receipts([e.item for e in entries if isinstance(e.item, Receipt)])
+            return
+        try:
+            recorded, merges = await self._messages.record(self._account, arrivals, self._clock.now())
+        except StoreUnavailable:
+            raise
+        except Exception as exc:  # noqa: BLE001  whatever is wrong with one message must not stop the others
+            await self._sort_out(entries, exc)
+            return
+        for merge in merges:
+            self._recipient.merged(merge)
+        for entry, one in zip(entries, recorded, strict=True):
+            self._recipient.recorded(one, entry.mark)
+
+    async def _sort_out(self, entries: Sequence[Entry], error: Exception) -> None:
+        """Find the bad one by recording each alone; it is kept whole in quarantine."""
+        if len(entries) > 1:
+            for entry in entries:
+                await self._until_stored([entry])
+            return
+        arrival = entries[0].item
+        assert isinstance(arrival, Arrival)  # noqa: S101  only arrivals are recorded
+        # An error that nobody has foreseen is a mistake of ours: its place is worth knowing.
+        unforeseen = None if isinstance(error, BadArrival) else error
+        log.error("message_quarantined", error=type(error.__cause__ or error).__name__, exc_info=unforeseen)
+        reason = str(error) if isinstance(error, BadArrival) else f"{type(error).__name__}: {error}"
+        await self._messages.quarantine(self._account, arrival.event, reason, self._clock.now())
+        self._recipient.quarantined(arrival, entries[0].mark)
+
+    async def _store_receipts(self, receipts: list[Receipt]) -> None:
+        for receipt in receipts:
+            try:
+                changes = await self._outbox.receive(receipt, self._clock.now())
+            except BadReceipt as exc:
+                log.error("receipt_dropped", error=type(exc.__cause__ or exc).__name__)
+            else:
+                self._recipient.receipts(changes)

@@ -1,0 +1,44 @@
+"""Roles: who may command. Pure but for what it remembers of LIDs; it trusts only the transport's word for from_me."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from storage.models import LID_SERVER, PHONE_SERVER, Address, Jid, Role, Tenant
+
+
+def phone_jid(number: str) -> Jid:
+    """The address of an E.164 number."""
+    return Jid(f"{number.removeprefix('+')}@{PHONE_SERVER}")
+
+
+class Roles:
+    """The owner and the admins of one tenant, by number, and by LID once an event has named both."""
+
+    def __init__(self, tenant: Tenant) -> None:
+        self.owner = phone_jid(tenant.owner)
+        self._admins: frozenset[Jid] = frozenset()
+        self._lids: dict[Jid, Jid] = {}
+        self.update(tenant)
+
+    def update(self, tenant: Tenant) -> None:
+        """The tenant's numbers as they are now."""
+        self.owner = phone_jid(tenant.owner)
+        self._admins = frozenset(phone_jid(a) for a in tenant.admins)
+        self._lids = {lid: admin for lid, admin in self._lids.items() if admin in self._admins}
+
+    def learn(self, address: Address) -> None:
+        """An event named a person by both forms: from here on the LID alone is enough."""
+        for admin in self._admins.intersection(address.jids):
+            self._lids.update((j, admin) for j in address.jids if j.endswith(f"@{LID_SERVER}"))
+
+    def of(self, sender_jids: Iterable[Jid], *, from_me: bool) -> Role:
+        """The role of whoever wrote a message."""
+        if from_me:
+            return Role.OWNER
+        if any(j in self._admins or j in self._lids for j in sender_jids):
+            return Role.ADMIN
+        return Role.CUSTOMER
+
+    def is_admin(self, jids: Iterable[Jid]) -> bool:
+        return self.of(jids, from_me=False) is Role.ADMIN

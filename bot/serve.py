@@ -1,0 +1,51 @@
+"""`sidestep run`: the store, the accounts over WhatsApp, the scheduler and the HTTP port, until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from bot.cli import store_of
+from bot.clock import SystemClock
+from bot.config import Config, warnings
+from bot.daemon import Daemon, stop_on_signals
+from bot.http.app import build_app
+from bot.http.server import listen
+from bot.http.server import serve as serve_http
+from bot.metrics import Metrics
+from bot.pair import TerminalPairing
+from bot.wiring import whatsapp, wire
+
+log = structlog.get_logger(__name__)
+
+_CONNECTIONS = 12
+
+
+async def serve(config: Config) -> None:
+    """Run until SIGTERM or SIGINT. Raises what the command line tells: a busy port, a database, an account in use."""
+    for warning in warnings(config):
+        log.warning("configuration", place=warning.place, problem=warning.message, hint=warning.hint)
+    listening = listen(config.http.host, config.http.port)
+    log.info("http_listening", host=config.http.host, port=listening.getsockname()[1])
+    clock, metrics = SystemClock(), Metrics()
+    with listening:
+        async with store_of(config, connections=_CONNECTIONS) as database, stop_on_signals() as stop:
+            make = whatsapp(config, database, clock)
+            async with wire(config, database, clock, make, TerminalPairing(), metrics=metrics) as daemon:
+                app = build_app(
+                    health=daemon, metrics=metrics, cron=daemon.scheduler.cron, token=config.http.token
+                )
+                http = asyncio.create_task(serve_http(app, listening, stop), name="http")
+                try:
+                    await _until_stopped(daemon, stop, http)
+                finally:
+                    stop.set()
+                    await http
+    log.info("sidestep_stopped")
+
+
+async def _until_stopped(daemon: Daemon, stop: asyncio.Event, http: asyncio.Task[None]) -> None:
+    # A web server that dies takes the daemon with it: a bot that nobody can watch is not running well.
+    http.add_done_callback(lambda _: stop.set())
+    await daemon.run(stop)

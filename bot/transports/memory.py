@@ -1,0 +1,147 @@
+"""A platform in memory, shipped for `sidestep chat`, demos and tests: it behaves like WhatsApp and reaches nobody.
+
+Whoever plays the phones calls `arrive` for what customers and owners do, and reads `sent` for what the
+bot has said. It passes the same contract tests as the real transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from bot.transports.base import (
+    Connection,
+    ConnectionChanged,
+    ConnectionState,
+    Content,
+    Deliver,
+    NotConnected,
+    SendRefused,
+    Sent,
+    TransportError,
+    TransportEvent,
+)
+from storage.models import ExternalId, Jid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentMessage:
+    """A message as a phone received it."""
+
+    to: Jid
+    content: Content
+    external_id: ExternalId
+    at: datetime
+
+
+class MemoryTransport:
+    """One account. `now` is the daemon's clock.
+
+    `refuse` makes the next send end with this error; a send waits while `blocked` is set, as one whose
+    acknowledgement does not come.
+    """
+
+    def __init__(self, now: Callable[[], datetime] | None = None, *, own: tuple[Jid, ...] = ()) -> None:
+        self._now = now or (lambda: datetime.now(UTC))
+        self._own = own
+        # As on the platform, no id comes twice, not even from the same account after a restart.
+        self._run_id = secrets.token_hex(3).upper()
+        self._ids = itertools.count(1)
+        self._connection = Connection(state=ConnectionState.STARTING, since=self._now())
+        self._deliver: Deliver | None = None
+        self._queued: list[TransportEvent] = []
+        self._blocked = asyncio.Event()
+        self._blocked.set()
+        self.sent: list[SentMessage] = []
+        self.started: list[SentMessage] = []
+        self.typing: set[Jid] = set()
+        self.refuse: TransportError | None = None
+
+    @property
+    def connection(self) -> Connection:
+        return self._connection
+
+    def arrive(self, event: TransportEvent) -> None:
+        """Something happens on the platform; while disconnected it waits there, as WhatsApp queues it."""
+        if self._deliver is None or self._connection.state is not ConnectionState.CONNECTED:
+            self._queued.append(event)
+        else:
+            self._deliver(event)
+
+    def block(self) -> None:
+        """From now on sends start, and are not acknowledged until `unblock`."""
+        self._blocked.clear()
+
+    def unblock(self) -> None:
+        """Acknowledge what was started."""
+        self._blocked.set()
+
+    async def run(self, deliver: Deliver) -> None:
+        """Be connected until cancelled."""
+        self._deliver = deliver
+        self._connect()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._change(ConnectionState.STOPPED)
+            self._deliver = None
+
+    async def prepare(self, content: Content) -> Content:
+        """A medium is taken by its address, never fetched: nothing here reaches the network."""
+        url = content.media_url
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise SendRefused("media must be an http or https URL")
+        return content
+
+    async def send(self, to: Jid, prepared: object) -> Sent:
+        if not self._connection.can_send:
+            raise NotConnected("not connected")
+        if not isinstance(prepared, Content):
+            raise TypeError("send takes what prepare returned")
+        message = SentMessage(
+            to=to,
+            content=prepared,
+            external_id=ExternalId(f"3EB0{self._run_id}{next(self._ids):06d}"),
+            at=self._now(),
+        )
+        self.started.append(message)
+        await self._blocked.wait()
+        if self.refuse is not None:
+            error, self.refuse = self.refuse, None
+            raise error
+        self.typing.discard(to)
+        self.sent.append(message)
+        return Sent(external_id=message.external_id, at=message.at)
+
+    async def set_typing(self, to: Jid, typing: bool) -> None:
+        if typing:
+            self.typing.add(to)
+        else:
+            self.typing.discard(to)
+
+    async def suspend(self) -> None:
+        self._change(
+            ConnectionState.SUSPENDED, advice="The database cannot be written; messages wait at WhatsApp."
+        )
+
+    async def resume(self) -> None:
+        if self._deliver is not None:
+            self._connect()
+
+    def _connect(self) -> None:
+        self._change(ConnectionState.CONNECTED)
+        queued, self._queued = self._queued, []
+        for event in queued:
+            self.arrive(event)
+
+    def _change(self, state: ConnectionState, advice: str | None = None) -> None:
+        connected = state is ConnectionState.CONNECTED
+        self._connection = Connection(
+            state=state, since=self._now(), can_send=connected, can_receive=connected, advice=advice
+        )
+        if self._deliver is not None:
+            self._deliver(ConnectionChanged(connection=self._connection, own=self._own))

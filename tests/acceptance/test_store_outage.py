@@ -1,0 +1,183 @@
+"""PostgreSQL goes away under a running daemon and comes back: nothing is lost, and each is answered once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bot.clock import SystemClock
+from bot.config import Config, load
+from bot.events import Decided, Event, Events, Said
+from bot.simulation import CUSTOMER, Line, Simulation, simulated
+from bot.transports.base import ConnectionState
+from bot.wiring import AccountInUse
+from storage.database import Database
+from storage.embedded import EmbeddedPostgres
+from storage.migrate import migrate
+from storage.models import Action, ExternalId
+from tests.acceptance.conversation import CONFIG
+from tests.acceptance.invariants import assert_all_is_well, recorded_ids
+from tests.conftest import connected, until
+
+OTHER, THIRD = "+5511988880002", "+5511988880003"
+
+# A real clock ticks here: nobody has to look human.
+QUICK = f"""{CONFIG}
+pace: {{debounce: 0.2s, typing: false}}
+"""
+
+
+TAKE_ACCOUNT = (
+    "SELECT pg_advisory_lock(hashtextextended('sidestep.account', account_id)) FROM sidestep.accounts"
+)
+WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+CUT_OFF_HOLDER = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+
+
+@dataclass
+class Heard:
+    """What the daemon told, as it told it."""
+
+    decided: dict[str, list[Action]] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+
+    def tell(self, event: Event) -> None:
+        if isinstance(event, Decided):
+            self.decided.setdefault(str(event.external_id), []).append(event.action)
+        elif isinstance(event, Said):
+            self.said.append(event.due.to.partition("@")[0])
+
+
+@dataclass
+class World:
+    """A daemon over a PostgreSQL that can be switched off."""
+
+    server: EmbeddedPostgres
+    database: Database
+    config: Config
+    simulation: Simulation
+    heard: Heard
+
+    def arrive(self, text: str, message_id: str, chat: str = CUSTOMER, who: str = "customer") -> None:
+        """Somebody writes, and nobody waits until it is recorded."""
+        line = Line(who=who, text=text, external_id=ExternalId(message_id), chat=chat)
+        self.simulation.transport.arrive(self.simulation.message(line))
+
+    @property
+    def state(self) -> ConnectionState:
+        return self.simulation.transport.connection.state
+
+
+@pytest.fixture
+async def world(tmp_path: Path, open_folder: Path) -> AsyncIterator[World]:
+    server = EmbeddedPostgres(open_folder, durable=False)
+    heard, events = Heard(), Events()
+    events.listen(heard.tell)
+    config = configuration(tmp_path)
+    async with stopped_in_the_end(server):
+        database = await Database.open(await server.start())
+        try:
+            await migrate(database)
+            async with simulated(config, database, SystemClock(), events) as simulation:
+                yield World(server, database, config, simulation, heard)
+        finally:
+            await database.close()
+
+
+@asynccontextmanager
+async def stopped_in_the_end(server: EmbeddedPostgres) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await server.stop()
+
+
+def configuration(folder: Path) -> Config:
+    file = folder / "config.yaml"
+    file.write_text(QUICK, encoding="utf-8")
+    return load(file, environ={}, dotenv=folder / "none")
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async def holds() -> bool:
+        return condition()
+
+    await until(holds)
+
+
+async def test_while_the_store_is_away_the_platform_keeps_what_arrives(world: World) -> None:
+    world.arrive("price", "before")
+    await eventually(lambda: len(world.heard.said) == 1)
+    await world.server.stop()
+    lost_at = time.monotonic()
+    # Acknowledged before we know of the outage: held in memory.
+    world.arrive("price", "at once")
+    world.arrive("price", "theirs", chat=THIRD)
+    world.arrive("I am here", "takeover", chat=THIRD, who="owner")
+    await eventually(lambda: world.state is ConnectionState.SUSPENDED)
+    assert 1.0 < time.monotonic() - lost_at < 4.0
+    assert not (await world.simulation.daemon.database()).ok
+    # Now the platform itself keeps it.
+    world.arrive("price", "meanwhile", chat=OTHER)
+    assert len(world.simulation.daemon.lines[0].pipeline.inbox) == 3
+    assert world.heard.said == [CUSTOMER.removeprefix("+")]
+
+    await world.server.start()
+    await eventually(lambda: world.state is ConnectionState.CONNECTED)
+    await eventually(lambda: len(world.heard.said) == 3)
+    await eventually(lambda: len(world.heard.decided) == 5)
+    await world.simulation.daemon.scheduler.run_due()
+    assert (await world.simulation.daemon.database()).ok
+    assert sorted(world.heard.said) == sorted(c.removeprefix("+") for c in (CUSTOMER, CUSTOMER, OTHER))
+    assert world.heard.decided == {
+        "before": [Action.KEYWORD_REPLIED],
+        "at once": [Action.KEYWORD_REPLIED],
+        "theirs": [Action.SUPERSEDED],
+        "takeover": [Action.PAUSED],
+        "meanwhile": [Action.KEYWORD_REPLIED],
+    }
+    assert sorted(await recorded_ids(world.server.dsn)) == sorted({*world.heard.decided} - {"takeover"})
+    await assert_all_is_well(world.server.dsn)
+
+
+async def test_a_short_absence_disconnects_nobody(world: World) -> None:
+    await world.server.stop()
+    world.arrive("price", "Q")
+    await world.server.start()
+    await eventually(lambda: len(world.heard.said) == 1)
+    assert world.state is ConnectionState.CONNECTED
+    await assert_all_is_well(world.server.dsn)
+
+
+async def test_an_account_stays_ours_across_an_outage(world: World) -> None:
+    await world.server.stop()
+    await eventually(lambda: world.state is ConnectionState.SUSPENDED)
+    await world.server.start()
+    await eventually(lambda: world.state is ConnectionState.CONNECTED)
+    with pytest.raises(AccountInUse):
+        async with simulated(world.config, world.database, SystemClock(), Events()):
+            pass
+
+
+async def test_an_account_that_another_daemon_has_taken_is_left_to_it(world: World) -> None:
+    async with connected(world.server.dsn) as other, connected(world.server.dsn) as administrator:
+        taking = asyncio.create_task(other.execute(TAKE_ACCOUNT))
+
+        async def waits() -> bool:
+            return bool(await administrator.fetchval(WAITING))
+
+        await until(waits)
+        # As when a connection breaks and the database stays: whoever waited has the account now.
+        await administrator.execute(CUT_OFF_HOLDER)
+        await taking
+        await eventually(lambda: world.state is ConnectionState.SUSPENDED)
+        assert (await world.simulation.daemon.database()).error == "account_in_use"
+        world.arrive("price", "Q")
+    await eventually(lambda: world.state is ConnectionState.CONNECTED)
+    await eventually(lambda: len(world.heard.said) == 1)

@@ -123,6 +123,7 @@ class Daemon:
                     line.pipeline.receive(event)
                 case ConnectionChanged():
                     self._connection_changed(account, event.connection)
+                    line.pipeline.linked(event.own)
                 case Paired():
                     self._spawn(self._tenants.set_paired(account, event.jid, event.lid, self._clock.now()))
                     log.info("account_paired", account=account.name)

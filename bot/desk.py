@@ -243,7 +243,7 @@ class Desk:
         chat = await self._stores.reader.chat(messages[-1].chat_id)
         last = messages[-1]
         role = self._roles.of(last.sender_jids, from_me=last.author is Author.HUMAN)
-        own = chat.jid == self._roles.owner or last.chat_jid == self._roles.owner
+        own = self._roles.is_own((chat.jid, last.chat_jid))
         return Turn(
             tenant=tenant,
             chat=chat,

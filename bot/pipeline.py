@@ -109,6 +109,13 @@ class Pipeline:
             case Typing():
                 self._receive_typing(event)
 
+    def linked(self, own: tuple[Jid, ...]) -> None:
+        """The account's own addresses are known."""
+        if own and not self._roles.link(own):
+            log.warning(
+                "owner_is_not_the_linked_number", account=self.account.name, notices="to the linked number"
+            )
+
     def _receive_message(self, event: InboundMessage) -> None:
         self._roles.learn(event.sender)
         for address in (event.chat, event.sender):

@@ -16,16 +16,34 @@ class Roles:
     """The owner and the admins of one tenant, by number, and by LID once an event has named both."""
 
     def __init__(self, tenant: Tenant) -> None:
-        self.owner = phone_jid(tenant.owner)
+        self._configured = phone_jid(tenant.owner)
+        self._linked: tuple[Jid, ...] = ()
         self._admins: frozenset[Jid] = frozenset()
         self._lids: dict[Jid, Jid] = {}
         self.update(tenant)
 
     def update(self, tenant: Tenant) -> None:
         """The tenant's numbers as they are now."""
-        self.owner = phone_jid(tenant.owner)
+        self._configured = phone_jid(tenant.owner)
         self._admins = frozenset(phone_jid(a) for a in tenant.admins)
         self._lids = {lid: admin for lid, admin in self._lids.items() if admin in self._admins}
+
+    @property
+    def owner(self) -> Jid:
+        """Where the owner is told things: the linked number itself, whatever the configuration says of it.
+
+        A number that is only configured may be a stranger's.
+        """
+        return self._linked[0] if self._linked else self._configured
+
+    def link(self, own: tuple[Jid, ...]) -> bool:
+        """The account's own addresses, the phone number first; False when the configuration names another owner."""
+        self._linked = own
+        return self._configured in own
+
+    def is_own(self, jids: Iterable[Jid]) -> bool:
+        """Whether a chat with one of these addresses is the owner's chat with themselves."""
+        return any(j in (self._linked or (self._configured,)) for j in jids)
 
     def learn(self, address: Address) -> None:
         """An event named a person by both forms: from here on the LID alone is enough."""

@@ -93,3 +93,15 @@ def test_a_lid_that_was_seen_before_its_number_became_an_admin_counts(roles: Rol
 def test_a_change_of_the_owner_is_followed(roles: Roles) -> None:
     roles.update(replace(TENANT, owner="+5511999990009"))
     assert roles.owner == phone_jid("+5511999990009")
+
+
+def test_the_owner_is_whoever_holds_the_linked_number_not_whom_the_configuration_names() -> None:
+    roles = Roles(replace(TENANT, owner="+5511999990000"))
+    assert roles.owner == "5511999990000@s.whatsapp.net"
+    linked = (Jid("5511777770000@s.whatsapp.net"), Jid("123@lid"))
+    assert not roles.link(linked)
+    assert roles.owner == linked[0]
+    assert roles.is_own((linked[1],))
+    assert not roles.is_own((Jid("5511999990000@s.whatsapp.net"),))
+    roles.update(replace(TENANT, owner="+5511999990000"))
+    assert roles.owner == linked[0]

@@ -53,6 +53,8 @@ def setup(*, level: Level = "info", format: Format = "auto", stream: TextIO | No
     root.setLevel(level.upper())
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+    # Its pool warns with a traceback for each connection that a database takes down; we tell of that ourselves.
+    logging.getLogger("asyncpg").setLevel(logging.ERROR)
     logging.captureWarnings(True)
     structlog.configure(
         processors=[

@@ -7,8 +7,7 @@ state are one commit, fenced by the epoch under which the answer was begun.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import assert_never
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -17,27 +16,19 @@ from bot.clock import Clock
 from bot.events import Decided as DecidedEvent
 from bot.events import Events
 from bot.gates import refusal
+from bot.outcomes import Tally, apply, decided_by
 from bot.policy import Policy
 from bot.reader import StoreReader
 from bot.retry import until_stored
 from bot.roles import Roles
 from flows.contract import (
-    Decided,
-    Effect,
-    Exclude,
     Flow,
     GlobalPause,
     Notice,
-    OptOut,
-    Outcome,
-    Pause,
-    Reply,
-    Reset,
-    Resume,
     Turn,
 )
 from flows.registry import Flows, Recognised, choose, recognise
-from storage.database import Connection, Database
+from storage.database import Database
 from storage.messages import MessageStore
 from storage.models import (
     Account,
@@ -50,6 +41,7 @@ from storage.models import (
     MessageId,
     Outgoing,
     Role,
+    Session,
 )
 from storage.outbox import AlreadyDecided, OutboxStore
 from storage.sessions import SessionStore
@@ -77,30 +69,6 @@ class Hooks:
     wake: Callable[[ChatId], None]
     interrupt: Callable[[ChatId], None]
     interrupt_all: Callable[[], None]
-
-
-@dataclass(slots=True)
-class _Tally:
-    """A flow's outcomes, sorted."""
-
-    replies: list[Outgoing] = field(default_factory=list)
-    notices: list[Notice] = field(default_factory=list)
-    effects: list[Effect] = field(default_factory=list)
-    decided: Decided | None = None
-
-    def add(self, outcome: Outcome) -> None:
-        match outcome:
-            case Reply():
-                if outcome.text.strip() or outcome.media_url:
-                    self.replies.append(_outgoing(outcome))
-            case Notice():
-                self.notices.append(outcome)
-            case Decided():
-                self.decided = outcome
-            case Pause() | Resume() | Exclude() | OptOut() | GlobalPause() | Reset():
-                self.effects.append(outcome)
-            case _:
-                assert_never(outcome)
 
 
 class Desk:
@@ -132,31 +100,38 @@ class Desk:
 
     async def _propose(self, messages: Sequence[Message], absorbed: Sequence[Message]) -> Proposal:
         turn = await self._turn(messages)
+        refused, answerable = self._judge(messages, turn.session)
+        # What was taken back to be answered with these is answered, also where these ask for no answer themselves.
+        said = (*self._judge(absorbed, turn.session)[1], *answerable)
+        if not said:
+            return Proposal(messages=tuple(messages), epoch=None, decisions=tuple(refused))
+        turn = replace(turn, messages=said) if said[-1] is messages[-1] else await self._turn(said)
+        flow = choose(turn, self._flows)
+        tally = await self._run(flow, turn)
+        log.debug("answer_proposed", chat_id=turn.chat.chat_id, flow=flow.name, replies=len(tally.replies))
+        joined = [Decision(message_id=m.id, action=Action.JOINED) for m in answerable[:-1]]
+        decided = [decided_by(tally, flow, m) for m in answerable[-1:]]
+        return Proposal(
+            messages=tuple(messages),
+            epoch=turn.session.epoch,
+            decisions=(*refused, *joined, *decided),
+            answered=turn.messages,
+            replies=tuple(tally.replies),
+            notices=await self._addressed(tally.notices, said[-1]),
+            effects=tuple(tally.effects),
+        )
+
+    def _judge(self, messages: Sequence[Message], session: Session) -> tuple[list[Decision], list[Message]]:
+        """What the gates refuse, and what they let through."""
         refused: list[Decision] = []
         answerable: list[Message] = []
         for message in messages:
-            action = refusal(message, turn.session, self._policy, self._clock.now())
+            action = refusal(message, session, self._policy, self._clock.now())
             if action is None:
                 answerable.append(message)
             else:
                 refused.append(Decision(message_id=message.id, action=action))
-        if not answerable:
-            return Proposal(messages=tuple(messages), epoch=None, decisions=tuple(refused))
-        turn = replace(turn, messages=(*absorbed, *answerable))
-        flow = choose(turn, self._flows)
-        tally = await self._run(flow, turn)
-        log.debug("answer_proposed", chat_id=turn.chat.chat_id, flow=flow.name, replies=len(tally.replies))
-        last = _decided(tally, flow, answerable[-1])
-        joined = [Decision(message_id=m.id, action=Action.JOINED) for m in answerable[:-1]]
-        return Proposal(
-            messages=tuple(messages),
-            epoch=turn.session.epoch,
-            decisions=(*refused, *joined, last),
-            answered=turn.messages,
-            replies=tuple(tally.replies),
-            notices=await self._addressed(tally.notices, answerable[-1]),
-            effects=tuple(tally.effects),
-        )
+        return refused, answerable
 
     async def commit(self, proposal: Proposal) -> Answered:
         """Put a proposal into effect; when the chat's state has moved on, nothing happens and the burst stays."""
@@ -220,7 +195,7 @@ class Desk:
         return Proposal(
             messages=(message,),
             epoch=None,
-            decisions=(_decided(tally, flow, message),),
+            decisions=(decided_by(tally, flow, message),),
             answered=(message,),
             replies=tuple(tally.replies),
             notices=await self._addressed(tally.notices, message),
@@ -255,8 +230,8 @@ class Desk:
             own_chat=not chat.is_group and (own or role is Role.ADMIN),
         )
 
-    async def _run(self, flow: Flow, turn: Turn) -> _Tally:
-        tally = _Tally()
+    async def _run(self, flow: Flow, turn: Turn) -> Tally:
+        tally = Tally()
         async for outcome in flow.run(turn):
             tally.add(outcome)
         return tally
@@ -285,7 +260,7 @@ class Desk:
                 return None
             # The changes first: a reply is queued under the epoch that they raise, or they would cancel it.
             for effect in proposal.effects:
-                await self._apply(connection, effect)
+                await apply(connection, self._stores.sessions, effect, now)
             reply_ids = await store.answer(
                 chat_id, None, proposal.decisions, proposal.answers, proposal.replies, now, connection
             )
@@ -294,24 +269,6 @@ class Desk:
                     notice_chat_id, outgoing, now, answers=proposal.answers, connection=connection
                 )
             return reply_ids
-
-    async def _apply(self, connection: Connection, effect: Effect) -> None:
-        sessions, now = self._stores.sessions, self._clock.now()
-        match effect:
-            case Pause():
-                await sessions.pause(connection, effect.chat_id, effect.reason, now, effect.until)
-            case Resume():
-                await sessions.resume(connection, effect.chat_id)
-            case Exclude():
-                await sessions.exclude(connection, effect.chat_id, effect.excluded)
-            case OptOut():
-                await sessions.opt_out(connection, effect.chat_id, now if effect.out else None)
-            case Reset():
-                await sessions.reset(connection, effect.chat_id, now)
-            case GlobalPause():
-                await sessions.set_global_pause(connection, effect.paused, now)
-            case _:
-                assert_never(effect)
 
     def _set_off(self, chat_id: ChatId, proposal: Proposal) -> None:
         if proposal.replies:
@@ -338,18 +295,3 @@ class Desk:
                     detail=decision.detail,
                 )
             )
-
-
-def _decided(tally: _Tally, flow: Flow, message: Message) -> Decision:
-    decided = tally.decided or Decided(action=flow.action)
-    return Decision(message_id=message.id, action=decided.action, detail=decided.detail)
-
-
-def _outgoing(reply: Reply) -> Outgoing:
-    return Outgoing(
-        text=reply.text,
-        type=reply.media_type,
-        media_url=reply.media_url,
-        metadata=reply.metadata,
-        fenced=not reply.unfenced,
-    )

@@ -15,6 +15,7 @@ from time import monotonic
 
 import structlog
 
+from bot.classify import classify
 from bot.clock import Clock
 from bot.desk import Desk, Hooks, Stores
 from bot.events import Decided, Events, StatusMoved
@@ -27,23 +28,20 @@ from bot.policy import Policy
 from bot.retry import until_stored
 from bot.roles import Roles
 from bot.transports.base import Transport
-from flows.registry import Flows, Recognised, recognise
+from flows.registry import Flows
 from storage.models import (
     Account,
     Action,
     Address,
     Arrival,
-    Author,
     ChatId,
     InboundMessage,
     Jid,
     Merge,
     Message,
-    MessageType,
     PauseReason,
     Receipt,
     Recorded,
-    Role,
     StatusChange,
     Tenant,
     Typing,
@@ -53,14 +51,6 @@ log = structlog.get_logger(__name__)
 
 _CHATS_REMEMBERED = 200_000
 _RECEIPTS_KEPT = timedelta(days=30)
-
-# What a human says to a customer; a reaction, an edit or a protocol message is not speech.
-_SPEECH = frozenset(
-    {
-        MessageType.TEXT, MessageType.IMAGE, MessageType.VIDEO, MessageType.AUDIO, MessageType.DOCUMENT,
-        MessageType.STICKER, MessageType.LOCATION, MessageType.CONTACT, MessageType.POLL,
-    }
-)  # fmt: skip
 
 
 class Pipeline:
@@ -120,38 +110,12 @@ class Pipeline:
         self._roles.learn(event.sender)
         for address in (event.chat, event.sender):
             self._marks.learn(address)
-        arrival = self._classify(event)
+        arrival = classify(event, self._roles, self._policy)
         mark = None
         if arrival.takes_over:
             # Before the first await, and before the commit: no send of the bot starts after this line.
             mark = self._marks.put(event.chat.jids, self._known_lanes(event.chat.jids))
         self.inbox.put(arrival, mark)
-
-    def _classify(self, event: InboundMessage) -> Arrival:
-        command = self._command(event)
-        name = command.name if command else None
-        if not event.from_me:
-            action = Action.IMPORTED if event.is_history else None
-            return Arrival(event=event, author=Author.CUSTOMER, command=name, action=action)
-        if command is not None:
-            return Arrival(event=event, author=Author.HUMAN, command=name)
-        takes_over = (
-            event.type in _SPEECH
-            and not event.to_self
-            and not event.is_history
-            and (not event.is_group or self._policy.takeover_in_groups)
-        )
-        action = Action.IMPORTED if event.is_history else Action.HUMAN_SPOKE
-        return Arrival(
-            event=event, author=Author.HUMAN, takes_over=takes_over, action=None if takes_over else action
-        )
-
-    def _command(self, event: InboundMessage) -> Recognised | None:
-        if event.type is not MessageType.TEXT or event.is_history or not event.text:
-            return None
-        role = self._roles.of(event.sender.jids, from_me=event.from_me)
-        own_chat = event.to_self or (role is Role.ADMIN and not event.is_group)
-        return recognise(event.text, role, own_chat=own_chat)
 
     def _receive_typing(self, event: Typing) -> None:
         if event.typing:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncpg
 
 from storage.database import Database
-from storage.messages import message_of
 from storage.models import Action, Explanation, OutboxEntry, Status, TenantId
+from storage.rows import message_of
 from storage.sessions import SessionStore
 
 # A message is meant by the platform's id, by ours, or by the platform's id of a reply to it.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
 
 import asyncpg
 
@@ -15,23 +14,18 @@ from storage.errors import StorageError, StoreUnavailable
 from storage.models import (
     Account,
     AccountId,
-    Action,
     Address,
     Arrival,
-    Author,
     ChatId,
     Decision,
-    Direction,
     InboundMessage,
-    Jid,
     Merge,
     Message,
     MessageId,
-    MessageType,
     Recorded,
     TenantId,
-    ThreadId,
 )
+from storage.rows import arrival_columns, decision_columns, event_json, message_of, printable, recorded_of
 
 REFUSED = (asyncpg.PostgresError, asyncpg.InterfaceError, UnicodeError, ValueError, OverflowError)
 """What a batch's own content can raise; failures of the server are StoreUnavailable by then."""
@@ -39,7 +33,6 @@ REFUSED = (asyncpg.PostgresError, asyncpg.InterfaceError, UnicodeError, ValueErr
 _MONTHS_AHEAD = timedelta(days=62)
 _IDENTITIES_KEPT = 50_000
 _LOOKS = 5
-_OLDEST = datetime(2009, 1, 1, tzinfo=UTC)  # WhatsApp did not exist before
 
 
 class BadArrival(StorageError):
@@ -134,12 +127,12 @@ class MessageStore:
         except REFUSED as exc:
             raise BadArrival(f"{type(exc).__name__}: {exc}") from exc
         merges, self._merges = self._merges, []
-        return [_recorded(account, arrivals[row["ordinal"] - 1], row, now) for row in rows], merges
+        return [recorded_of(account, arrivals[row["ordinal"] - 1], row, now) for row in rows], merges
 
     async def _record(
         self, account: Account, arrivals: Sequence[Arrival], now: datetime
     ) -> list[asyncpg.Record]:
-        columns = _columns(arrivals, now)
+        columns = arrival_columns(arrivals, now)
         for _ in range(_LOOKS):
             await self._identify(account, arrivals, now)
             try:
@@ -158,8 +151,8 @@ class MessageStore:
     async def quarantine(self, account: Account, event: InboundMessage, error: str, now: datetime) -> None:
         """Keep an event whole that cannot be recorded."""
         await self._database.execute(
-            QUARANTINE, account.tenant_id, account.account_id, _printable(event.external_id),
-            _event_json(event), _printable(error), now,
+            QUARANTINE, account.tenant_id, account.account_id, printable(event.external_id),
+            event_json(event), printable(error), now,
         )  # fmt: skip
 
     async def ensure_months(self, now: datetime) -> None:
@@ -231,40 +224,6 @@ class MessageStore:
             self._identified.add(party)
 
 
-def decision_columns(decisions: Sequence[Decision]) -> tuple[list[int], list[str], list[str | None]]:
-    """Decisions as the parallel arrays that sidestep.decide takes."""
-    return (
-        [d.message_id for d in decisions],
-        [d.action for d in decisions],
-        [d.detail for d in decisions],
-    )
-
-
-def message_of(row: asyncpg.Record) -> Message:
-    """A message from the columns that every query of messages here selects."""
-    return Message(
-        tenant_id=TenantId(row["tenant_id"]),
-        account_id=AccountId(row["account_id"]),
-        chat_id=ChatId(row["chat_id"]),
-        chat_jid=Jid(row["chat_jid"]),
-        sender_jids=tuple(Jid(j) for j in (row["jid"], row["lid"]) if j),
-        id=MessageId(row["id"]),
-        thread_id=ThreadId(row["thread_id"]),
-        direction=Direction(row["direction"]),
-        author=Author(row["author"]),
-        type=MessageType(row["type"]),
-        external_id=row["external_id"],
-        text=row["text"],
-        media_url=row["media_url"],
-        is_group=row["is_group"],
-        addressed=row["addressed"],
-        reply_to=row["reply_to"],
-        command=row["command"],
-        metadata=row["metadata"] or {},
-        sent_at=row["sent_at"],
-    )
-
-
 def _parties(account: Account, event: InboundMessage) -> list[_Party]:
     # The push name of an event from our own side is the owner's, not the customer's.
     name = None if event.from_me else event.push_name
@@ -282,70 +241,3 @@ def _merges(rows: Sequence[asyncpg.Record]) -> list[Merge]:
         for row in rows
         if row["gone_chat_id"] is not None
     ]
-
-
-def _columns(arrivals: Sequence[Arrival], now: datetime) -> tuple[list[Any], ...]:
-    """The arrivals as the parallel arrays that sidestep.record takes."""
-    events = [a.event for a in arrivals]
-    return (
-        [e.chat.jid for e in events],
-        [None if e.from_me else e.sender.jid for e in events],
-        [e.sender_device for e in events],
-        [e.external_id for e in events],
-        [a.author for a in arrivals],
-        [e.type for e in events],
-        [e.is_group for e in events],
-        [e.text for e in events],
-        [e.reply_to for e in events],
-        [addressed(e) for e in events],
-        [a.command for a in arrivals],
-        [_clamped(e.sent_at, now) for e in events],
-        [e.raw for e in events],
-        [a.takes_over for a in arrivals],
-        [a.action for a in arrivals],
-    )
-
-
-def addressed(event: InboundMessage) -> bool:
-    """Whether a message is meant for us: always in a private chat, by mention or reply in a group."""
-    return not event.is_group or event.mentions_me or event.reply_to_me
-
-
-def _clamped(at: datetime, now: datetime) -> datetime:
-    return min(max(at, _OLDEST), now + timedelta(days=1))
-
-
-def _recorded(account: Account, arrival: Arrival, row: asyncpg.Record, now: datetime) -> Recorded:
-    event = arrival.event
-    message = Message(
-        tenant_id=account.tenant_id,
-        account_id=account.account_id,
-        chat_id=ChatId(row["chat_id"]),
-        chat_jid=event.chat.jid,
-        sender_jids=() if event.from_me else event.sender.jids,
-        id=MessageId(row["id"]),
-        thread_id=ThreadId(row["thread_id"]),
-        direction=Direction.OUTBOUND if arrival.author is Author.HUMAN else Direction.INBOUND,
-        author=arrival.author,
-        type=event.type,
-        external_id=event.external_id,
-        text=event.text,
-        is_group=event.is_group,
-        addressed=addressed(event),
-        reply_to=event.reply_to,
-        command=arrival.command,
-        sent_at=_clamped(event.sent_at, now),
-    )
-    action = row["action_taken"]
-    return Recorded(
-        arrival=arrival, message=message, is_new=row["is_new"], action=Action(action) if action else None
-    )
-
-
-def _printable(text: str) -> str:
-    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
-
-
-def _event_json(event: InboundMessage) -> bytes:
-    # json.dumps escapes what is no valid Unicode; orjson would refuse it.
-    return json.dumps(asdict(event), default=str).encode()

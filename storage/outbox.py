@@ -9,7 +9,7 @@ import asyncpg
 
 from storage.database import Connection, Database
 from storage.errors import StorageError
-from storage.messages import REFUSED, decision_columns
+from storage.messages import REFUSED
 from storage.models import (
     Account,
     ChatId,
@@ -25,6 +25,7 @@ from storage.models import (
     Status,
     StatusChange,
 )
+from storage.rows import decision_columns
 
 LEASE = timedelta(seconds=150)
 """How long a claimed row may stay unsettled: twice the 75 s after which WhatsApp gives up on an acknowledgement."""

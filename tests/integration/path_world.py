@@ -46,6 +46,7 @@ class Path:
         *,
         messages: MessageStore | None = None,
         outbox: OutboxStore | None = None,
+        answer: str = "From 10 to 50.",
     ) -> Self:
         """`messages` and `outbox` may be stores that fail, or act at a certain moment."""
         clock, events, told = VirtualClock(NOW), Events(), list[Event]()
@@ -60,9 +61,7 @@ class Path:
             outbox=outbox or world.outbox,
             reader=StoreReader(db, messages, world.sessions, world.tenant),
         )
-        keywords = KeywordFlow(
-            [KeywordRule(match=("price",), answer="From 10 to 50.")], "Ask me about prices."
-        )
+        keywords = KeywordFlow([KeywordRule(match=("price",), answer=answer)], "Ask me about prices.")
         pipeline = Pipeline(
             account=world.account, tenant=world.tenant, stores=stores, transport=transport,
             flows=Flows(keywords=keywords), clock=clock, policy=POLICY, events=events, metrics=Metrics(),

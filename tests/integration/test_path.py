@@ -1,0 +1,141 @@
+"""The whole path of an account: what is said beside an answer never costs the customer the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from structlog.testing import capture_logs
+
+from storage.database import Database
+from storage.models import Action, Address, ExternalId, Jid, MessageType
+from tests.integration.path_world import Path
+from tests.integration.store_world import ANA, ANA_BOTH, ANA_LID, BEN, TEAM, World, of_type, said, typed
+
+SECOND = timedelta(seconds=1)
+ANSWER = "From 10 to 50."
+
+
+@pytest.fixture
+async def path(db: Database) -> Path:
+    return Path.build(db, await World.open(db))
+
+
+async def until_typing(path: Path) -> None:
+    """An answer is queued, and the bot is typing it."""
+    await path.pipeline.inbox.drained()
+    await path.clock.advance(2 * SECOND)
+    assert path.transport.typing
+
+
+@pytest.mark.parametrize(
+    "message_type", [MessageType.REACTION, MessageType.STICKER, MessageType.EDIT, MessageType.LOCATION]
+)
+async def test_a_reaction_while_the_bot_types_does_not_cost_the_answer(
+    path: Path, message_type: MessageType
+) -> None:
+    async with path.running():
+        path.see(said("M1", "price?"))
+        await until_typing(path)
+        path.see(of_type(message_type, "R1"))
+        await path.settle()
+        assert path.said == [ANSWER]
+        assert path.decided == [Action.KEYWORD_REPLIED, Action.IGNORED_UNSUPPORTED]
+
+
+async def test_what_others_say_in_a_group_while_the_bot_types_does_not_cost_the_answer(path: Path) -> None:
+    async with path.running():
+        path.see(said("M1", "price?", group=TEAM, mentions_me=True))
+        await until_typing(path)
+        path.see(said("B1", "lunch?", by=BEN, group=TEAM))
+        await path.settle()
+        assert path.said == [ANSWER]
+        assert sorted(path.decided) == [Action.IGNORED_GROUP, Action.KEYWORD_REPLIED]
+
+
+async def test_chatter_in_a_group_neither_postpones_an_answer_nor_asks_for_one(path: Path) -> None:
+    async with path.running():
+        path.see(said("M1", "price?", group=TEAM, mentions_me=True))
+        await path.pipeline.inbox.drained()
+        await path.clock.advance(SECOND)
+        path.see(said("B1", "lunch?", by=BEN, group=TEAM))
+        await path.pipeline.inbox.drained()
+        await path.clock.advance(SECOND)
+        assert path.transport.typing == {TEAM.jid}
+        await path.settle()
+        path.see(said("B2", "price of lunch?", by=BEN, group=TEAM))
+        await path.settle()
+        assert path.said == [ANSWER]
+
+
+async def test_a_second_question_while_the_bot_types_is_answered_together_with_the_first(path: Path) -> None:
+    async with path.running():
+        path.see(said("M1", "price?"))
+        await until_typing(path)
+        path.see(said("M2", "hello?"))
+        await path.settle()
+        assert path.said == [ANSWER]
+        [row] = await path.world.db.fetch("SELECT answers FROM sidestep.outbox WHERE status = 'sent'")
+        assert len(row["answers"]) == 2
+
+
+async def test_a_question_that_was_taken_back_is_not_answered_over_a_human(path: Path) -> None:
+    async with path.running():
+        path.see(said("M1", "price?"))
+        await until_typing(path)
+        path.see(of_type(MessageType.STICKER, "R1"), typed("H1"))
+        await path.settle()
+        assert path.said == []
+
+
+async def test_an_answer_that_cannot_be_stored_has_failed_and_the_next_is_given(db: Database) -> None:
+    path = Path.build(db, await World.open(db), answer="From 10\x00 to 50.")
+    async with path.running():
+        with capture_logs() as logs:
+            path.see(said("M1", "price?"))
+            await path.settle()
+        assert "answer_failed" in [e["event"] for e in logs]
+        assert path.decided == [Action.FAILED]
+        path.see(said("M2", "hello?"))
+        await path.settle()
+        assert path.said == ["Ask me about prices."]
+
+
+async def test_a_command_is_carried_out_although_its_chat_is_merged_meanwhile(path: Path) -> None:
+    async with path.running():
+        path.see(said("P1", "hello"))
+        path.see(said("L1", "hello", by=ANA_LID))
+        await path.settle()
+        path.see(said("C1", "/help", by=ANA_LID))
+        path.see(said("M1", "hello", by=ANA_BOTH))
+        await path.settle()
+        assert await path.world.messages.undecided(path.world.account) == []
+        assert Action.COMMAND_DONE in path.decided
+
+
+async def test_a_hundred_merges_at_any_moment_leave_nothing_undecided(path: Path) -> None:
+    async with path.running():
+        for n in range(100):
+            phone = Address(jid=Jid(f"55119666600{n:02}@s.whatsapp.net"))
+            lid = Address(jid=Jid(f"3000000000000{n:02}@lid"))
+            path.see(said(f"P{n}", "price?", by=phone), said(f"L{n}", "price?", by=lid))
+            settling = asyncio.create_task(path.settle())
+            for _ in range(n * 5):
+                await asyncio.sleep(0)
+            path.see(said(f"B{n}", "price?", by=Address(jid=lid.jid, alt=phone.jid)))
+            await settling
+            await path.settle()
+            assert await path.world.messages.undecided(path.world.account) == []
+            assert path.said
+            assert path.transport.sent[-1].to in {phone.jid, lid.jid}
+
+
+async def test_a_customer_s_own_message_is_answered_to_the_address_that_they_used(path: Path) -> None:
+    async with path.running():
+        path.see(said("M1", "price?", by=ANA_BOTH))
+        await path.settle()
+        path.see(replace(said("M2", "price?").event, external_id=ExternalId("M2"), chat=ANA, sender=ANA))
+        await path.settle()
+        assert [m.to for m in path.transport.sent] == [ANA_LID.jid, ANA.jid]

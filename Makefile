@@ -22,11 +22,11 @@ help: ## Show this list.
 
 .PHONY: demo
 demo: .venv/.runtime ## See the bot step aside and come back, on this machine alone.
-	@$(python) -m bot demo
+	@exec $(python) -m bot demo
 
 .PHONY: run
 run: .venv/.runtime ## Run the bot with config.yaml.
-	@NEONIZE_BOT_TAG=$${NEONIZE_BOT_TAG:-off} $(python) -m bot run
+	@exec env NEONIZE_BOT_TAG=$${NEONIZE_BOT_TAG:-off} $(python) -m bot run
 
 .PHONY: test
 test: .venv/.dev ## Run the tests; args="-k takeover" chooses.

@@ -26,10 +26,10 @@ _SAMPLE = Path(__file__).with_name("demo.yaml")
 
 _HELP = """\
 You are a customer of the shop. Write something, for example: how much is a cake?
-  owner: hi, I will help you       the owner writes to you from their own phone: the bot steps aside
-  owner: /resume                   … and calls it back
-  admin: /status                   somebody of the staff asks the bot
-  /quit                            the end (or Ctrl-D)
+  owner: I will help you    the owner writes from a phone: the bot steps aside
+  owner: /resume            … and calls it back
+  admin: /status            somebody of the staff asks the bot
+  /quit                     the end (or Ctrl-D)
 """
 
 _QUICK = timedelta(seconds=1)

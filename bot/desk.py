@@ -130,7 +130,8 @@ class Desk:
             if action is None:
                 answerable.append(message)
             else:
-                refused.append(Decision(message_id=message.id, action=action))
+                detail = _pause_told(session) if action is Action.IGNORED_PAUSED else None
+                refused.append(Decision(message_id=message.id, action=action, detail=detail))
         return refused, answerable
 
     async def commit(self, proposal: Proposal) -> Answered:
@@ -295,3 +296,11 @@ class Desk:
                     detail=decision.detail,
                 )
             )
+
+
+def _pause_told(session: Session) -> str:
+    """Why and how long, for `why`."""
+    reason = str(session.pause_reason or "paused")
+    since = f", since {session.paused_at:%Y-%m-%d %H:%M} UTC" if session.paused_at else ""
+    until = f", until {session.paused_until:%Y-%m-%d %H:%M} UTC" if session.paused_until else ""
+    return reason + since + until

@@ -50,6 +50,8 @@ class _Progress:
             case ConnectionChanged() if event.connection.state is ConnectionState.CONNECTED:
                 self.connected = True
                 self.done.set()
+            case ConnectionChanged() if event.connection.advice:
+                print(event.connection.advice, file=sys.stderr)  # noqa: T201
             case _:
                 pass
 

@@ -50,12 +50,11 @@ def _decision(explanation: Explanation) -> str:
 
 
 def _fate(reply: OutboxEntry) -> str:
-    words = [str(reply.status)]
+    words = [f"{reply.status},"]
     if reply.error:
         words.append(f"({reply.error})")
-    for name, at in (("sent", reply.sent_at), ("delivered", reply.delivered_at), ("read", reply.read_at)):
-        if at is not None:
-            words.append(f"{name} {at:%H:%M:%S}")
+    moments = (("sent", reply.sent_at), ("delivered", reply.delivered_at), ("read", reply.read_at))
+    words += [f"{name} at {at:%H:%M:%S}" for name, at in moments if at is not None]
     if reply.overlapped:
         words.append("while a human was writing")
     if reply.inferred:

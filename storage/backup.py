@@ -3,6 +3,7 @@
 A password travels in the environment of the child, never on its command line, where every user could read it.
 """
 
+import asyncio
 import os
 import re
 import shutil
@@ -32,6 +33,12 @@ _EXTENSIONS = """
     SELECT extname FROM pg_catalog.pg_extension WHERE extname IN ('btree_gin', 'pg_trgm', 'unaccent') ORDER BY 1
 """
 _MESSAGES_TABLE = "SELECT to_regclass('sidestep.messages') IS NOT NULL"
+_ACCOUNTS_TABLE = "SELECT to_regclass('sidestep.accounts')"
+# The same locks as those of storage.hold.
+_HOLD_ACCOUNTS = """
+SELECT coalesce(bool_and(pg_try_advisory_lock(hashtextextended('sidestep.account', account_id))), true)
+  FROM sidestep.accounts
+"""
 _ANY_MESSAGE = "SELECT EXISTS (SELECT FROM sidestep.messages)"
 
 # pg_restore of 17 and newer sets what a server of 15 or 16 does not know.
@@ -66,12 +73,20 @@ async def holds_messages(connection: Connection) -> bool:
     return bool(await connection.fetchval(_ANY_MESSAGE))
 
 
+async def _is_served(connection: Connection) -> bool:
+    """Whether a daemon holds an account. Else we hold them all, and none can start, while this connection lives."""
+    if not await connection.fetchval(_ACCOUNTS_TABLE):
+        return False
+    return not await connection.fetchval(_HOLD_ACCOUNTS)
+
+
 async def backup(dsn: str, to: Path, *, schema_only: bool = False, data_only: bool = False) -> Backup:
     """Write the store into one file (pg_dump's custom format), complete or not at all. Raises BackupFailed.
 
     `schema_only` keeps the ledger's rows, so that what is restored knows its version; `data_only` leaves them out,
     since they are the target's own.
     """
+    to = to.absolute()  # noqa: ASYNC240 - reads the working folder alone; the programs run in another
     database = await Database.open(dsn, max_size=1)
     try:
         schemas = [row["nspname"] for row in await database.fetch(_SCHEMAS)]
@@ -140,17 +155,27 @@ async def restore(dsn: str, file: Path, *, replace: bool = False) -> None:
     server need not exist here. Nobody else may use the store meanwhile; a run of migrations afterwards brings an older
     backup up to date.
     """
+    file = file.absolute()  # noqa: ASYNC240 - reads the working folder alone; the programs run in another
+    if not await asyncio.to_thread(file.is_file):
+        raise RestoreFailed(f"there is no file {file}")
     database = await Database.open(dsn, max_size=1)
     try:
         async with database.acquire() as connection:
+            if await _is_served(connection):
+                raise RestoreFailed(
+                    f"a sidestep is running on the store at {database.address.place}: stop that one first"
+                )
             if not replace and await holds_messages(connection):
                 raise RestoreFailed(
                     f"the store at {database.address.place} holds messages: back it up, then restore with --replace, "
                     "or restore into an empty database"
                 )
+            await _replay(database.address, file)
     finally:
         await database.close()
-    address = database.address
+
+
+async def _replay(address: Address, file: Path) -> None:
     try:
         content = await _content(file)
         with TemporaryDirectory(prefix="sidestep-restore-") as folder:

@@ -9,7 +9,7 @@ from storage.models import Action, Explanation, OutboxEntry, Status, TenantId
 from storage.rows import message_of
 from storage.sessions import SessionStore
 
-# A message is meant by the platform's id, by ours, or by the platform's id of a reply to it.
+# A message is meant by the platform's id, by ours, or by either id of a reply to it.
 EXPLAIN = """
 WITH meant AS (
     SELECT k.chat_id, k.id FROM sidestep.message_keys k WHERE k.tenant_id = $1 AND k.external_id = $2
@@ -19,7 +19,12 @@ WITH meant AS (
     SELECT o.chat_id, a.id FROM sidestep.message_keys k
       JOIN sidestep.outbox o ON o.tenant_id = k.tenant_id AND o.chat_id = k.chat_id AND o.id = k.id,
            unnest(o.answers) a (id)
-     WHERE k.tenant_id = $1 AND k.external_id = $2 AND k.from_me)
+     WHERE k.tenant_id = $1 AND k.external_id = $2 AND k.from_me
+    UNION
+    SELECT o.chat_id, a.id FROM sidestep.messages m
+      JOIN sidestep.outbox o ON o.tenant_id = m.tenant_id AND o.chat_id = m.chat_id AND o.id = m.id,
+           unnest(o.answers) a (id)
+     WHERE m.tenant_id = $1 AND m.id = $3)
 SELECT m.tenant_id, c.account_id, m.chat_id, c.jid AS chat_jid, p.jid, p.lid, m.id, m.thread_id,
        m.direction, m.author, m.type, m.external_id, m.text,
        m.media_url, m.is_group, m.addressed, m.reply_to, m.command, m.metadata, m.sent_at,

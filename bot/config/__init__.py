@@ -21,6 +21,8 @@ __all__ = ["Config", "ConfigError", "Problem", "Tenant", "load", "warnings"]
 
 DEFAULT_FILE = Path("config.yaml")
 
+_SAMPLE_ADMIN = "+5511999990001"
+
 _PROVIDER_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 
 # pydantic's own words speak of inputs and dictionaries; for other kinds they do.
@@ -80,6 +82,12 @@ def load(
 def warnings(config: Config) -> Iterator[Problem]:
     """What is allowed, and yet probably not meant; said once at the start."""
     for at, tenant in enumerate(config.tenants):
+        if _SAMPLE_ADMIN in tenant.admins:
+            yield Problem(
+                place=f"tenants[{at}].admins",
+                message="still has the sample's number: whoever has it may command your bot",
+                hint="put your own people there, or nobody: []",
+            )
         variable = _PROVIDER_KEYS.get(tenant.llm_provider)
         if variable and not config.ai.is_usable(tenant.llm_provider):
             yield Problem(

@@ -125,7 +125,8 @@ class MemoryTransport:
 
     async def suspend(self) -> None:
         self._change(
-            ConnectionState.SUSPENDED, advice="The database cannot be written; messages wait at WhatsApp."
+            ConnectionState.SUSPENDED,
+            advice="the database cannot be written, so messages wait on the platform",
         )
 
     async def resume(self) -> None:

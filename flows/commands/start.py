@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from flows.commands.command import CUSTOMERS, Command, answered, silent
 from flows.contract import Decided, OptOut, Outcome, Turn
+from storage.models import Action
 
 
 async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
-    if turn.session.opted_out_at:
-        welcome = "Welcome back! How can we help you?"
-        return OptOut(chat_id=turn.chat.chat_id, out=False), *answered(welcome, detail="start")
+    back = (OptOut(chat_id=turn.chat.chat_id, out=False),) if turn.session.opted_out_at else ()
     if action := silent(turn.session):
-        return (Decided(action=action, detail="start"),)
+        # The wish counts; but a person is in the chat, and the bot would not answer what it asks.
+        return *back, Decided(action=Action.COMMAND_DONE if back else action, detail="start")
+    if back:
+        return *back, *answered("Welcome back! How can we help you?", detail="start")
     return answered("Hello! How can we help you?", detail="start")
 
 

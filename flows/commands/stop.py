@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.commands.command import CUSTOMERS, Command, answered
+from flows.commands.command import CUSTOMERS, Command, answered, silent
 from flows.contract import Decided, OptOut, Outcome, Turn
 from storage.models import Action
 
@@ -10,6 +10,8 @@ from storage.models import Action
 async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
     if turn.session.opted_out_at:
         return (Decided(action=Action.IGNORED_OPTED_OUT, detail="stopped_before"),)
+    if silent(turn.session):
+        return OptOut(chat_id=turn.chat.chat_id), Decided(action=Action.COMMAND_DONE, detail="stop")
     goodbye = "You will get no more automatic messages here. Send /start if you change your mind."
     return OptOut(chat_id=turn.chat.chat_id), *answered(goodbye, detail="stop")
 

@@ -56,3 +56,15 @@ async def test_start_brings_a_customer_back() -> None:
     assert result.effects == (OptOut(chat_id=ANA.chat_id, out=False),)
     assert result.replies[0].unfenced
     assert not (await given("/start", Role.CUSTOMER)).effects
+
+
+async def test_stop_and_start_are_obeyed_without_a_word_while_a_person_is_in_the_chat() -> None:
+    stopped = await given("/stop", Role.CUSTOMER, chat=TAKEN_OVER)
+    assert stopped.effects == (OptOut(chat_id=ANA.chat_id),)
+    assert (stopped.replies, stopped.action) == ((), Action.COMMAND_DONE)
+    gone = replace(
+        TAKEN_OVER, session=replace(TAKEN_OVER.session, opted_out_at=OPTED_OUT.session.opted_out_at)
+    )
+    started = await given("/start", Role.CUSTOMER, chat=gone)
+    assert started.effects == (OptOut(chat_id=ANA.chat_id, out=False),)
+    assert (started.replies, started.action) == ((), Action.COMMAND_DONE)

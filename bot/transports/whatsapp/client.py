@@ -36,6 +36,9 @@ _QUICK_QR_ROUNDS = 10
 _SLOW_QR_SECONDS = 3600.0
 _MOST_LOOKUPS = 50
 _EXPIRED = "the QR code has expired: ask for a new one"
+_SUSPENDED = (
+    "the database cannot be written, so messages wait at WhatsApp; the number comes back with the database"
+)
 _UNREACHABLE = "WhatsApp cannot be reached: check the network and the proxy; trying again"
 _FINAL = (ConnectionState.REPLACED, ConnectionState.LOGGED_OUT, ConnectionState.OUTDATED)
 
@@ -166,7 +169,7 @@ class WhatsAppTransport:
             return
         self._wanted.clear()
         self._wake.set()
-        self._state.show(ConnectionState.SUSPENDED)
+        self._state.show(ConnectionState.SUSPENDED, _SUSPENDED)
         if self._watch is not None:
             self._watch.end(End.SUSPENDED)
         await self._unlinked.wait()

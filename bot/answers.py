@@ -10,11 +10,15 @@ from storage.models import ChatId, Decision, Message, MessageId, Outgoing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """An answer that has been made and not yet committed. `epoch` None: not fenced, it answers a command."""
+    """An answer that has been made and not yet committed. `epoch` None: not fenced, it answers a command.
+
+    `withdraws` are earlier replies, held back, which this answer takes the place of in its own commit.
+    """
 
     messages: tuple[Message, ...]
     epoch: int | None
     decisions: tuple[Decision, ...]
+    withdraws: tuple[MessageId, ...] = ()
     answered: tuple[Message, ...] = ()
     replies: tuple[Outgoing, ...] = ()
     notices: tuple[tuple[ChatId, Outgoing], ...] = ()
@@ -27,8 +31,12 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """What a commit left behind: what is decided now, what was answered, and the replies, not yet claimed."""
+    """What a commit left behind: what is decided now, what was answered, and the replies, not yet claimed.
+
+    `late`: a reply to be withdrawn is no longer queued, and nothing was kept.
+    """
 
     settled: frozenset[MessageId] = frozenset()
     messages: tuple[Message, ...] = ()
     reply_ids: tuple[MessageId, ...] = ()
+    late: bool = False

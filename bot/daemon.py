@@ -17,6 +17,7 @@ import structlog
 from bot.clock import Clock
 from bot.http.health import AccountHealth, DatabaseHealth
 from bot.metrics import Metrics
+from bot.retry import until_stored
 from bot.scheduler import Scheduler
 from bot.storewatch import Line, StoreWatch
 from bot.transports.base import Connection, ConnectionChanged, Paired, PairingCode, TransportEvent
@@ -28,7 +29,7 @@ log = structlog.get_logger(__name__)
 DRAIN_SECONDS = 5.0
 """How long a stop waits for what is under way. With the rest of the stop it stays below ten seconds."""
 
-_RECORD_SECONDS = 2.0
+_RECORD_SECONDS = 1.0
 
 
 class Pairing(Protocol):
@@ -125,7 +126,7 @@ class Daemon:
                     self._connection_changed(account, event.connection)
                     line.pipeline.linked(event.own)
                 case Paired():
-                    self._spawn(self._tenants.set_paired(account, event.jid, event.lid, self._clock.now()))
+                    self._spawn(self._remember_pairing(account, event))
                     log.info("account_paired", account=account.name)
                 case PairingCode():
                     self._pairing.show(account, event)
@@ -133,6 +134,10 @@ class Daemon:
         await line.transport.run(deliver)
         # It cannot go on by itself. The daemon stays, so that the health page can tell what to do.
         log.error("account_stopped", account=account.name, state=line.transport.connection.state)
+
+    async def _remember_pairing(self, account: Account, paired: Paired) -> None:
+        now = self._clock.now()
+        await until_stored(lambda: self._tenants.set_paired(account, paired.jid, paired.lid, now))
 
     def _connection_changed(self, account: Account, connection: Connection) -> None:
         self._metrics.set_connection(account.name, connection.state)

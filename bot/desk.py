@@ -43,11 +43,13 @@ from storage.models import (
     Role,
     Session,
 )
-from storage.outbox import AlreadyDecided, OutboxStore
+from storage.outbox import AlreadyDecided, NotQueued, OutboxStore
 from storage.sessions import SessionStore
 from storage.tenants import TenantStore
 
 log = structlog.get_logger(__name__)
+
+_GROUP_COMMANDS = ("help",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,18 +96,20 @@ class Desk:
         self._events = events
         self._hooks = hooks
 
-    async def propose(self, messages: Sequence[Message], absorbed: Sequence[Message]) -> Proposal:
+    async def propose(self, messages: Sequence[Message], absorbed: Answered) -> Proposal:
         """Ask the gates about each message, and a flow about those that they let through."""
         return await until_stored(lambda: self._propose(messages, absorbed))
 
-    async def _propose(self, messages: Sequence[Message], absorbed: Sequence[Message]) -> Proposal:
+    async def _propose(self, messages: Sequence[Message], absorbed: Answered) -> Proposal:
         turn = await self._turn(messages)
         refused, answerable = self._judge(messages, turn.session)
-        # What was taken back to be answered with these is answered, also where these ask for no answer themselves.
-        said = (*self._judge(absorbed, turn.session)[1], *answerable)
+        absorbed = self._again(absorbed, turn.session)
+        # What is held back to be answered with these is answered, also where these ask for no answer themselves.
+        said = (*absorbed.messages, *answerable)
         if not said:
             return Proposal(messages=tuple(messages), epoch=None, decisions=tuple(refused))
-        turn = replace(turn, messages=said) if said[-1] is messages[-1] else await self._turn(said)
+        turn = turn if said[-1] is messages[-1] else await self._turn(said)
+        turn = replace(turn, messages=said, reader=self._stores.reader.without(absorbed.reply_ids))
         flow = choose(turn, self._flows)
         tally = await self._run(flow, turn)
         log.debug("answer_proposed", chat_id=turn.chat.chat_id, flow=flow.name, replies=len(tally.replies))
@@ -115,7 +119,9 @@ class Desk:
             messages=tuple(messages),
             epoch=turn.session.epoch,
             decisions=(*refused, *joined, *decided),
-            answered=turn.messages,
+            # Only an answer takes an answer's place: after a failure, or a silence, the earlier one goes out.
+            withdraws=absorbed.reply_ids if tally.is_answer else (),
+            answered=said if tally.is_answer else tuple(answerable),
             replies=tuple(tally.replies),
             notices=await self._addressed(tally.notices, said[-1]),
             effects=tuple(tally.effects),
@@ -134,6 +140,11 @@ class Desk:
                 refused.append(Decision(message_id=message.id, action=action, detail=detail))
         return refused, answerable
 
+    def _again(self, absorbed: Answered, session: Session) -> Answered:
+        """What is to be answered once more: all of it, or else its replies had better go out as they are."""
+        refused, _ = self._judge(absorbed.messages, session)
+        return Answered() if refused else absorbed
+
     async def commit(self, proposal: Proposal) -> Answered:
         """Put a proposal into effect; when the chat's state has moved on, nothing happens and the burst stays."""
         chat_id = proposal.messages[0].chat_id
@@ -146,6 +157,8 @@ class Desk:
                 lambda: self._stores.messages.still_open(self._account.tenant_id, chat_id, ids)
             )
             return Answered(settled=frozenset(ids) - still_open)
+        except NotQueued:
+            return Answered(late=True)
         if reply_ids is None:
             return Answered()
         self._tell(proposal.messages, proposal.decisions)
@@ -167,11 +180,6 @@ class Desk:
         except Exception:
             log.exception("command_failed", message_id=message.id, command=message.command)
             await self.dismiss([message], Action.FAILED, "command")
-
-    async def withdraw(self, answered: Answered) -> bool:
-        """Take back replies that nobody has claimed, all or none."""
-        chat_id = answered.messages[0].chat_id
-        return await until_stored(lambda: self._stores.outbox.withdraw(chat_id, answered.reply_ids))
 
     async def dismiss(self, messages: Sequence[Message], action: Action, detail: str | None = None) -> None:
         """Decide messages without an answer."""
@@ -204,7 +212,14 @@ class Desk:
         )
 
     def _refuse_command(self, turn: Turn, flow: Recognised | None) -> Action | None:
-        # A wish to be left alone is obeyed however old it is, and wherever.
+        if turn.role is Role.CUSTOMER and turn.chat.is_group:
+            # One member is not the group: nobody silences it, or calls a person into it, for all.
+            return (
+                None
+                if self._policy.groups and flow and flow.name in _GROUP_COMMANDS
+                else Action.IGNORED_GROUP
+            )
+        # A wish to be left alone is obeyed however old it is.
         if flow is not None and flow.name == "stop":
             return None
         if turn.now - turn.messages[0].sent_at > self._policy.max_age:
@@ -254,17 +269,22 @@ class Desk:
         store, now = self._stores.outbox, self._clock.now()
         if not proposal.effects and not proposal.notices:
             return await store.answer(
-                chat_id, proposal.epoch, proposal.decisions, proposal.answers, proposal.replies, now
-            )
+                chat_id, proposal.epoch, proposal.decisions, proposal.answers, proposal.replies, now,
+                withdraws=proposal.withdraws,
+            )  # fmt: skip
         async with self._stores.database.transaction() as connection:
             if proposal.epoch is not None and not await store.may_speak(connection, chat_id, proposal.epoch):
                 return None
+            if proposal.withdraws:
+                # Before the changes, which may cancel whatever is queued.
+                await store.withdraw(connection, chat_id, proposal.withdraws)
             # The changes first: a reply is queued under the epoch that they raise, or they would cancel it.
             for effect in proposal.effects:
                 await apply(connection, self._stores.sessions, effect, now)
             reply_ids = await store.answer(
-                chat_id, None, proposal.decisions, proposal.answers, proposal.replies, now, connection
-            )
+                chat_id, None, proposal.decisions, proposal.answers, proposal.replies, now,
+                connection=connection,
+            )  # fmt: skip
             for notice_chat_id, outgoing in proposal.notices:
                 await store.enqueue(
                     notice_chat_id, outgoing, now, answers=proposal.answers, connection=connection

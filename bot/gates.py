@@ -24,6 +24,9 @@ def refusal(message: Message, session: Session, policy: Policy, now: datetime) -
         return Action.IGNORED_GLOBAL_PAUSE
     if session.is_paused:
         return Action.IGNORED_PAUSED
+    if session.last_human_at is not None and message.sent_at < session.last_human_at:
+        # It came late: a human has spoken since it was written, and has seen it on the phone.
+        return Action.SUPERSEDED
     if now - message.sent_at > policy.max_age:
         return Action.IGNORED_TOO_OLD
     if message.type not in _ANSWERABLE:

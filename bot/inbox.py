@@ -25,7 +25,7 @@ from storage.outbox import BadReceipt, OutboxStore
 
 log = structlog.get_logger(__name__)
 
-_LARGEST_BATCH = 500
+_LARGEST_BATCH = 200
 _RETRY_SECONDS = 0.2
 
 
@@ -71,6 +71,7 @@ class Inbox:
         self._clock = clock
         self._recipient = recipient
         self._queue: deque[Entry] = deque()
+        self._stored_at = 0.0
         self._filled = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -84,6 +85,11 @@ class Inbox:
 
     def __len__(self) -> int:
         return len(self._queue)
+
+    @property
+    def stuck_seconds(self) -> float:
+        """How long nothing has been recorded although something waits; 0.0 while nothing does."""
+        return monotonic() - max(self._queue[0].put_at, self._stored_at) if self._queue else 0.0
 
     async def drained(self) -> None:
         """Wait until all that was put is recorded."""
@@ -121,7 +127,8 @@ class Inbox:
                 self._recipient.store_failed()
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
-                self._recipient.store_works(monotonic() - entries[0].put_at)
+                self._stored_at = monotonic()
+                self._recipient.store_works(self._stored_at - entries[0].put_at)
                 return
 
     async def _store(self, entries: Sequence[Entry]) -> None:
@@ -163,4 +170,5 @@ class Inbox:
             except BadReceipt as exc:
                 log.error("receipt_dropped", error=type(exc.__cause__ or exc).__name__)
             else:
+                self._stored_at = monotonic()
                 self._recipient.receipts(changes)

@@ -29,7 +29,7 @@ class Desk(Protocol):
         """Carry out a chat command, and decide it."""
         ...
 
-    async def propose(self, messages: Sequence[Message], absorbed: Sequence[Message]) -> Proposal:
+    async def propose(self, messages: Sequence[Message], absorbed: Answered) -> Proposal:
         """Make the answer to a burst; changes nothing, may be cancelled at any time."""
         ...
 
@@ -37,27 +37,36 @@ class Desk(Protocol):
         """Decide the burst and queue its replies in one commit; never cancelled."""
         ...
 
-    async def withdraw(self, answered: Answered) -> bool:
-        """Take back replies that nobody has claimed; False when one is already on its way."""
-        ...
-
     async def dismiss(self, messages: Sequence[Message], action: Action, detail: str | None = None) -> None:
         """Decide messages without an answer."""
+        ...
+
+
+class Sender(Protocol):
+    """What sends the replies."""
+
+    def hold_back(self, chat_id: ChatId, ids: Sequence[MessageId]) -> bool:
+        """Send none of these until `let_go`; False when one is already on its way."""
+        ...
+
+    def let_go(self, chat_id: ChatId) -> None:
+        """What was held back goes out, unless it was withdrawn."""
         ...
 
 
 class Lane:
     """One chat's messages on their way through the flows."""
 
-    def __init__(self, chat_id: ChatId, desk: Desk, clock: Clock, policy: Policy) -> None:
+    def __init__(self, chat_id: ChatId, desk: Desk, sender: Sender, clock: Clock, policy: Policy) -> None:
         self.chat_id = chat_id
         self._desk = desk
+        self._sender = sender
         self._clock = clock
         self._policy = policy
         self._alarm = Alarm(clock)
         self._arrived: deque[Message] = deque()
         self._burst: list[Message] = []
-        self._absorbed: tuple[Message, ...] = ()
+        self._absorbed = Answered()
         self._first_at = self._due_at = clock.now()
         self._proposing: asyncio.Task[Proposal] | None = None
         self._last: Answered | None = None
@@ -111,7 +120,7 @@ class Lane:
         taken = [*self._burst, *self._arrived]
         self._burst.clear()
         self._arrived.clear()
-        self._absorbed = ()
+        self._let_go()
         self._last = None
         self._interrupt()
         self._alarm.ring()
@@ -126,8 +135,9 @@ class Lane:
         yield from self._burst
         if self._commanding is not None:
             yield self._commanding
+        # Decided while they were being read as undecided: they have their answer.
+        yield from self._absorbed.messages
         if self._last is not None:
-            # Decided while it was being read as undecided: to take its reply back would leave it unanswered.
             yield from self._last.messages
 
     def _start(self) -> None:
@@ -168,7 +178,8 @@ class Lane:
         elif self._proposing is not None:
             await self._alarm.wait()
         elif self._clock.now() < self._due_at:
-            await self._alarm.wait(self._due_at)
+            if not await self._alarm.wait(self._due_at):
+                self._due_at = self._clock.now()  # the time is up, also where the wall clock has gone back
         else:
             self._propose()
 
@@ -195,13 +206,19 @@ class Lane:
         self._postpone()
         self._interrupt()
         if len(self._burst) == 1:
-            await self._recall()
+            self._recall()
 
-    async def _recall(self) -> None:
+    def _recall(self) -> None:
         """Answer the last messages again together with a new one, if their reply has not left."""
         last, self._last = self._last, None
-        if last is not None and await self._desk.withdraw(last):
-            self._absorbed = last.messages
+        # Held back, and withdrawn only by the commit of the joint answer: until then it is all that they have.
+        if last is not None and self._sender.hold_back(self.chat_id, last.reply_ids):
+            self._absorbed = last
+
+    def _let_go(self) -> None:
+        if self._absorbed.reply_ids:
+            self._absorbed = Answered()
+            self._sender.let_go(self.chat_id)
 
     def _postpone(self) -> None:
         self._due_at = min(
@@ -209,11 +226,11 @@ class Lane:
         )
 
     async def _leave_to_human(self, human_id: MessageId) -> None:
+        self._let_go()
         theirs = [m for m in self._burst if m.id < human_id]
         if theirs:
             await self._desk.dismiss(theirs, Action.SUPERSEDED, "a human spoke")
         self._burst = [m for m in self._burst if m.id >= human_id]
-        self._absorbed = ()
         if self._human_id == human_id:
             self._human_id = None
 
@@ -233,13 +250,14 @@ class Lane:
             await self._fail(exc)
             return
         self._burst = [m for m in self._burst if m.id not in answered.settled]
-        self._absorbed = ()
+        if answered.late or not self._burst:
+            self._let_go()
         self._last = answered if answered.reply_ids else None
 
     async def _fail(self, error: BaseException) -> None:
         log.error("answer_failed", exc_info=error)
         failed, self._burst = self._burst, []
-        self._absorbed = ()
+        self._let_go()
         await self._desk.dismiss(failed, Action.FAILED, type(error).__name__)
 
     async def close(self) -> None:
@@ -253,8 +271,9 @@ class Lane:
 class Lanes:
     """The lanes of one account."""
 
-    def __init__(self, desk: Desk, clock: Clock, policy: Policy) -> None:
+    def __init__(self, desk: Desk, sender: Sender, clock: Clock, policy: Policy) -> None:
         self._desk = desk
+        self._sender = sender
         self._clock = clock
         self._policy = policy
         self._lanes: dict[ChatId, Lane] = {}
@@ -264,7 +283,7 @@ class Lanes:
         lane = self._lanes.get(chat_id)
         if lane is None:
             self._sweep()
-            lane = self._lanes[chat_id] = Lane(chat_id, self._desk, self._clock, self._policy)
+            lane = self._lanes[chat_id] = Lane(chat_id, self._desk, self._sender, self._clock, self._policy)
         return lane
 
     def find(self, chat_id: ChatId) -> Lane | None:

@@ -55,6 +55,9 @@ def setup(*, level: Level = "info", format: Format = "auto", stream: TextIO | No
         logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
     # Its pool warns with a traceback for each connection that a database takes down; we tell of that ourselves.
     logging.getLogger("asyncpg").setLevel(logging.ERROR)
+    # A failed job is told by our scheduler. A run that a stop cancels, or that waits for one under way, is no failure.
+    logging.getLogger("apscheduler.executors").setLevel(logging.CRITICAL)
+    logging.getLogger("apscheduler.scheduler").setLevel(logging.ERROR)
     logging.captureWarnings(True)
     structlog.configure(
         processors=[

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from bot.clock import Clock
+from bot.clock import Alarm, Clock
 from bot.events import Events, Said, StatusMoved
 from bot.marks import HumanMarks
 from bot.policy import Policy
@@ -35,6 +36,14 @@ _POLL = timedelta(seconds=1)
 _BACKOFF = timedelta(seconds=2)
 _LONGEST_BACKOFF = timedelta(minutes=2)
 _END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hold:
+    """Replies that wait until it is known whether another answer takes their place."""
+
+    ids: frozenset[MessageId]
+    alarm: Alarm
 
 
 class Outbox:
@@ -60,6 +69,8 @@ class Outbox:
         self._turn = asyncio.Lock()
         self._deliveries: dict[ChatId, asyncio.Task[None]] = {}
         self._again: set[ChatId] = set()
+        self._claimed: dict[ChatId, set[MessageId]] = {}
+        self._holds: dict[ChatId, _Hold] = {}
 
     async def send_and_log(
         self, chat_id: ChatId, outgoing: Outgoing, *, answers: Sequence[MessageId] = ()
@@ -83,6 +94,21 @@ class Outbox:
             return
         self._clock.work.begin()
         self._deliveries[chat_id] = asyncio.create_task(self._deliver_all(chat_id), name=f"outbox-{chat_id}")
+
+    def hold_back(self, chat_id: ChatId, ids: Sequence[MessageId]) -> bool:
+        """Claim none of these replies until `let_go`; False when one is already on its way.
+
+        Nothing of it is stored: when the daemon ends meanwhile, they go out at the next start.
+        """
+        if not self._claimed.get(chat_id, set()).isdisjoint(ids):
+            return False
+        self._holds[chat_id] = _Hold(ids=frozenset(ids), alarm=Alarm(self._clock))
+        return True
+
+    def let_go(self, chat_id: ChatId) -> None:
+        """What was held back goes out, unless it has been withdrawn meanwhile."""
+        if (hold := self._holds.pop(chat_id, None)) is not None:
+            hold.alarm.ring()
 
     async def run(self) -> None:
         """Find what others have queued: other processes, a daemon that was killed, a retry that has become due."""
@@ -113,13 +139,16 @@ class Outbox:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._holds.clear()
 
     async def _deliver_all(self, chat_id: ChatId) -> None:
         try:
             while True:
                 self._again.discard(chat_id)
                 due = await until_stored(lambda: self._store.next_due(chat_id, self._clock.now()))
-                if due is not None:
+                if due is not None and (hold := self._hold_on(due)) is not None:
+                    await hold.alarm.wait()
+                elif due is not None:
                     await self._deliver(due)
                 elif chat_id not in self._again:
                     return
@@ -128,8 +157,13 @@ class Outbox:
             log.exception("delivery_failed")
         finally:
             del self._deliveries[chat_id]
+            self._claimed.pop(chat_id, None)
             self._delivered(chat_id)
             self._clock.work.end()
+
+    def _hold_on(self, due: Due) -> _Hold | None:
+        hold = self._holds.get(due.chat_id)
+        return hold if hold is not None and due.id in hold.ids else None
 
     async def _deliver(self, due: Due) -> None:
         if not self._transport.connection.can_send:
@@ -170,6 +204,10 @@ class Outbox:
         if not self._transport.connection.can_send:
             await self._later(due)
             return False
+        if self._hold_on(due) is not None:
+            return False
+        # With the look at the hold, before the first await: a reply is either held back or on its way.
+        self._claimed.setdefault(due.chat_id, set()).add(due.id)
         stamp = self._marks.stamp()
         now = self._clock.now()
         claim = await until_stored(lambda: self._store.claim(due, now, now - self._policy.max_age))

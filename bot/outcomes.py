@@ -21,7 +21,7 @@ from flows.contract import (
     Resume,
 )
 from storage.database import Connection
-from storage.models import Decision, Message, Outgoing
+from storage.models import Action, Decision, Message, Outgoing
 from storage.sessions import SessionStore
 
 
@@ -34,11 +34,17 @@ class Tally:
     effects: list[Effect] = field(default_factory=list)
     decided: Decided | None = None
 
+    @property
+    def is_answer(self) -> bool:
+        """Whether there is something to say, and it is not about a failure."""
+        failed = self.decided is not None and self.decided.action is Action.FAILED
+        return bool(self.replies) and not failed
+
     def add(self, outcome: Outcome) -> None:
         match outcome:
             case Reply():
-                if outcome.text.strip() or outcome.media_url:
-                    self.replies.append(_outgoing(outcome))
+                if not (outgoing := _outgoing(outcome)).is_blank:
+                    self.replies.append(outgoing)
             case Notice():
                 self.notices.append(outcome)
             case Decided():

@@ -84,7 +84,7 @@ class Pipeline:
         self.outbox = Outbox(stores.outbox, transport, self._marks, clock, policy, events, self._delivered)
         hooks = Hooks(wake=self.outbox.wake, interrupt=self._interrupt, interrupt_all=self._interrupt_all)
         desk = Desk(account, stores, flows, self._roles, clock, policy, events, hooks)
-        self._lanes = Lanes(desk, clock, policy)
+        self._lanes = Lanes(desk, self.outbox, clock, policy)
         self.inbox = Inbox(account, stores.messages, stores.outbox, clock, self)
 
     # -- seen: synchronous, in the order of the transport's events --
@@ -204,6 +204,8 @@ class Pipeline:
 
     async def recover(self) -> None:
         """Take up what is recorded and undecided: after a crash, or after the store was away."""
+        for admin in await until_stored(lambda: self._stores.sessions.lids_of(self._roles.admins)):
+            self._roles.learn(admin)
         messages = await until_stored(lambda: self._stores.messages.undecided(self.account))
         for message in messages:
             self._remember((message.chat_jid,), message.chat_id)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
+from typing import Self
 
 from storage.database import Database
 from storage.decisions import explain
 from storage.messages import MessageStore
-from storage.models import ChatId, ChatSummary, Explanation, Message, Tenant
+from storage.models import ChatId, ChatSummary, Explanation, Message, MessageId, Tenant
 from storage.sessions import SessionStore
 
 
@@ -21,9 +23,17 @@ class StoreReader:
         self._messages = messages
         self._sessions = sessions
         self._tenant_id = tenant.tenant_id
+        self._unsaid: frozenset[MessageId] = frozenset()
+
+    def without(self, unsaid: Sequence[MessageId]) -> Self:
+        """The same, for a turn that may take the place of these replies: queued, and said to nobody."""
+        reader = copy(self)
+        reader._unsaid = frozenset(unsaid)
+        return reader
 
     async def history(self, chat_id: ChatId, limit: int) -> Sequence[Message]:
-        return await self._messages.history(self._tenant_id, chat_id, limit)
+        messages = await self._messages.history(self._tenant_id, chat_id, limit)
+        return [m for m in messages if m.id not in self._unsaid]
 
     async def chat(self, chat_id: ChatId) -> ChatSummary:
         """Raises LookupError when the chat was merged or erased meanwhile."""

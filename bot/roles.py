@@ -22,6 +22,11 @@ class Roles:
         self._lids: dict[Jid, Jid] = {}
         self.update(tenant)
 
+    @property
+    def admins(self) -> tuple[Jid, ...]:
+        """Their phone addresses."""
+        return tuple(sorted(self._admins))
+
     def update(self, tenant: Tenant) -> None:
         """The tenant's numbers as they are now."""
         self._configured = phone_jid(tenant.owner)

@@ -16,10 +16,14 @@ from bot.http.server import serve as serve_http
 from bot.metrics import Metrics
 from bot.pair import TerminalPairing
 from bot.wiring import whatsapp, wire
+from storage.database import Database
 
 log = structlog.get_logger(__name__)
 
 _CONNECTIONS = 12
+
+_STORE_SECONDS = 6.0
+"""How long a stop waits for a database that hangs. With the embedded server's stop it stays below ten seconds."""
 
 
 async def serve(config: Config) -> None:
@@ -37,12 +41,18 @@ async def serve(config: Config) -> None:
                     health=daemon, metrics=metrics, cron=daemon.scheduler.cron, token=config.http.token
                 )
                 http = asyncio.create_task(serve_http(app, listening, stop), name="http")
+                deadline = asyncio.create_task(_set_deadline(database, stop), name="deadline")
                 try:
                     await _until_stopped(daemon, stop, http)
                 finally:
                     stop.set()
-                    await http
+                    await asyncio.gather(http, deadline)
     log.info("sidestep_stopped")
+
+
+async def _set_deadline(database: Database, stop: asyncio.Event) -> None:
+    await stop.wait()
+    database.break_in(_STORE_SECONDS)
 
 
 async def _until_stopped(daemon: Daemon, stop: asyncio.Event, http: asyncio.Task[None]) -> None:

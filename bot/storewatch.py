@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 import structlog
 
@@ -36,14 +37,20 @@ class Line:
 
 
 class StoreWatch:
-    """One database, and the lines that depend on it."""
+    """One database, and the lines that depend on it.
+
+    A store that hangs tells nothing, so what is judged is the time since anything last went well.
+    """
 
     def __init__(self, database: Database, hold: Hold, lines: Sequence[Line], clock: Clock) -> None:
         self._database = database
         self._hold = hold
         self._lines = lines
         self._clock = clock
-        self._failing_since: float | None = None
+        self._good_at = monotonic()
+        self._error: str | None = None
+        self._probing: asyncio.Task[None] | None = None
+        self._moving: asyncio.Task[None] | None = None
         self._suspended = False
         self._health = DatabaseHealth(ok=True, since=clock.now())
 
@@ -53,41 +60,56 @@ class StoreWatch:
         return self._health
 
     async def run(self) -> None:
-        """Look until cancelled."""
-        while True:
-            error = await self._probe()
-            await self._judge(error)
-            await asyncio.sleep(_PERIOD_SECONDS)
+        """Look until cancelled. No look waits for the store, the pool or a platform."""
+        self._good_at = monotonic()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                if self._probing is None or self._probing.done():
+                    self._probing = group.create_task(self._probe(), name="store-probe")
+                self._judge(group)
+                await asyncio.sleep(_PERIOD_SECONDS)
 
-    async def _probe(self) -> str | None:
+    async def _probe(self) -> None:
         try:
+            # Where the connection hangs, so does giving it back: this may take longer than it says.
             async with asyncio.timeout(_PROBE_SECONDS):
                 await self._database.fetchval("SELECT 1")
                 # After an outage, or a failover, another daemon may have been quicker.
-                if await self._hold.take() is not None:
-                    return "account_in_use"
+                taken = await self._hold.take()
         except StoreUnavailable as exc:
-            return type(exc.__cause__ or exc).__name__
+            self._error = type(exc.__cause__ or exc).__name__
         except TimeoutError:
-            return "timeout"
-        return "unwritable" if any(line.pipeline.is_store_failing for line in self._lines) else None
+            self._error = "timeout"
+        else:
+            self._error = None if taken is None else "account_in_use"
+        if self._error is None:
+            self._good_at = monotonic()
 
-    async def _judge(self, error: str | None) -> None:
-        now = asyncio.get_running_loop().time()
+    def _judge(self, group: asyncio.TaskGroup) -> None:
+        silent = monotonic() - self._good_at
+        stuck = max((line.pipeline.inbox.stuck_seconds for line in self._lines), default=0.0)
+        error = self._error
+        if error is None and silent >= _PROBE_SECONDS + _PERIOD_SECONDS:
+            error = "timeout"
+        elif error is None and (
+            stuck >= _PROBE_SECONDS or any(line.pipeline.is_store_failing for line in self._lines)
+        ):
+            error = "unwritable"
         if self._health.error != error:
             self._health = DatabaseHealth(ok=error is None, since=self._clock.now(), error=error)
         if error is None:
-            self._failing_since = None
-            await self._set_suspended(False)
-        elif self._failing_since is None:
-            self._failing_since = now
-        elif now - self._failing_since + _PERIOD_SECONDS >= UNWRITABLE_SECONDS:
-            await self._set_suspended(True)
+            self._set_suspended(False, group)
+        elif max(silent, stuck) + _PERIOD_SECONDS >= UNWRITABLE_SECONDS:
+            self._set_suspended(True, group)
 
-    async def _set_suspended(self, suspended: bool) -> None:
-        if suspended is self._suspended:
+    def _set_suspended(self, suspended: bool, group: asyncio.TaskGroup) -> None:
+        if suspended is self._suspended or not (self._moving is None or self._moving.done()):
             return
         self._suspended = suspended
         log.warning("store_lost" if suspended else "store_back", connected=not suspended)
-        for line in self._lines:
-            await (line.transport.suspend() if suspended else line.transport.resume())
+        self._moving = group.create_task(self._move(suspended), name="store-move")
+
+    async def _move(self, suspended: bool) -> None:
+        await asyncio.gather(
+            *(line.transport.suspend() if suspended else line.transport.resume() for line in self._lines)
+        )

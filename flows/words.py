@@ -27,8 +27,13 @@ _SPACELESS = re.compile(
 )
 
 
+# More than a person writes in one message; folding a megabyte would hold up everybody else for a second.
+_LONGEST = 4_000
+
+
 def words_of(text: str) -> tuple[str, ...]:
-    """The words of a text, folded; an emoji or a currency sign is a word too."""
+    """The words of a text, folded; an emoji or a currency sign is a word too. What is very long is read in part."""
+    text = text[:_LONGEST]
     # Casefolding may leave new composed letters, hence the order; NFC gathers Hangul and kana again.
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     folded = _IGNORED_MARKS.sub("", folded).translate(_LETTERS_WITHOUT_ACCENT)

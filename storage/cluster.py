@@ -262,6 +262,14 @@ def running_postmaster(layout: Layout) -> int | None:
     return None
 
 
+def is_stopping(layout: Layout) -> bool:
+    """Whether the server on this folder has begun to stop, as its pid file's last line tells."""
+    try:
+        return (layout.data / "postmaster.pid").read_text(encoding="utf-8").rstrip().endswith("stopping")
+    except FileNotFoundError:
+        return True
+
+
 def is_postmaster(pid: int, layout: Layout) -> bool:
     """Told by the command line, which a container's root may read where it may not read /proc/PID/cwd."""
     if sys.platform == "linux":

@@ -23,7 +23,8 @@ OLDEST_SERVER = 15
 _CONNECT_SECONDS = 10.0
 _ACQUIRE_SECONDS = 30.0
 _COMMAND_SECONDS = 60.0
-_CLOSE_SECONDS = 10.0
+_CLOSE_SECONDS = 2.0
+_RELEASE_SECONDS = 1.0
 
 # What asyncpg raises where the same call may succeed later.
 UNAVAILABLE = (
@@ -35,6 +36,7 @@ UNAVAILABLE = (
     asyncpg.PostgresSystemError,  # an I/O error of the server's disk
     asyncpg.ReadOnlySQLTransactionError,  # a standby
     asyncpg.TransactionRollbackError,  # a deadlock, a serialization failure
+    asyncpg.LockNotAvailableError,  # lock_timeout
     asyncpg.InternalClientError,  # the server died in the middle of an answer
 )
 _REFUSED = (
@@ -49,6 +51,7 @@ class Database:
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", address: Address) -> None:
         self._pool = pool
+        self._breaking: asyncio.TimerHandle | None = None
         self.address = address
 
     @classmethod
@@ -82,6 +85,12 @@ class Database:
                 await asyncio.wait_for(self._pool.close(), _CLOSE_SECONDS)
             finally:
                 self._pool.terminate()
+                if self._breaking is not None:
+                    self._breaking.cancel()
+
+    def break_in(self, seconds: float) -> None:
+        """Break every connection then, if not closed before: what waits for a server that hangs comes to its end."""
+        self._breaking = asyncio.get_running_loop().call_later(seconds, self._pool.terminate)
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
@@ -100,7 +109,13 @@ class Database:
                     raise _unavailable(self.address, exc) from exc
                 raise
             finally:
-                await self._pool.release(connection)
+                # A task of its own, since a cancelled borrower would leave the pool's unwatched.
+                await asyncio.shield(asyncio.create_task(self._give_back(connection)))
+
+    async def _give_back(self, connection: Connection) -> None:
+        # The block's work is done or has failed by now. A server that does not answer loses the connection.
+        with suppress(*UNAVAILABLE, asyncpg.InterfaceError):
+            await self._pool.release(connection, timeout=_RELEASE_SECONDS)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

@@ -27,6 +27,8 @@ __all__ = ["EmbeddedPostgres", "binary", "default_folder", "embedded"]
 # Recovery after a crash replays up to max_wal_size, which takes minutes on a slow disk.
 _START_SECONDS = 300.0
 _STOP_SECONDS = 60.0
+_REACT_SECONDS = 2.0
+_QUIT_SECONDS = 0.5
 _POLL_SECONDS = 0.03
 _TAKE_OVER_POLL_SECONDS = 0.25
 _RESTART_SECONDS = (1.0, 30.0)
@@ -163,7 +165,7 @@ class EmbeddedPostgres:
     async def stop(self) -> None:
         """Stop the server if it is ours, and free the folder."""
         if self._process and self._process.returncode is None:
-            await _end(self._process)
+            await _end(self._process, self._layout)
         self._process = None
         if self._lock:
             self._lock.close()
@@ -264,10 +266,20 @@ def _opened(path: Path) -> BinaryIO:
     return path.open("wb")
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: asyncio.subprocess.Process, layout: Layout) -> None:
     process.send_signal(signal.SIGINT)  # fast shutdown
-    try:
-        await asyncio.wait_for(process.wait(), _STOP_SECONDS)
-    except TimeoutError:
-        process.send_signal(signal.SIGQUIT)
+    if await _ends_in(process, _REACT_SECONDS):
+        return
+    # One that has begun to stop may have much to write; one that has not will never begin.
+    if cluster.is_stopping(layout) and await _ends_in(process, _STOP_SECONDS):
+        return
+    process.send_signal(signal.SIGQUIT)
+    if not await _ends_in(process, _QUIT_SECONDS):
+        process.kill()
         await process.wait()
+
+
+async def _ends_in(process: asyncio.subprocess.Process, seconds: float) -> bool:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), seconds)
+    return process.returncode is not None

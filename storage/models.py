@@ -6,6 +6,7 @@ Times are aware and in UTC. Ids of ours are integers; ids and addresses of the p
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -312,6 +313,9 @@ class Decision:
     detail: str | None = None
 
 
+_UNSEEN = frozenset({"Cc", "Cf", "Mn", "Zl", "Zp", "Zs"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
     """A message of ours, before it is queued. A fenced one is not sent once the chat's epoch has risen."""
@@ -321,6 +325,11 @@ class Outgoing:
     media_url: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     fenced: bool = True
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether a person would see nothing: blanks and signs of no width alone."""
+        return self.media_url is None and all(unicodedata.category(c) in _UNSEEN for c in self.text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -31,7 +32,7 @@ LEASE = timedelta(seconds=150)
 """How long a claimed row may stay unsettled: twice the 75 s after which WhatsApp gives up on an acknowledgement."""
 
 ANSWER = """
-SELECT verdict, reply_ids FROM sidestep.answer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+SELECT verdict, reply_ids FROM sidestep.answer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 """
 ENQUEUE = "SELECT sidestep.enqueue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 CHAT_AT = """
@@ -60,11 +61,7 @@ SELECT o.chat_id, o.id, o.epoch, o.attempts, o.answers, o.queued_at, o.due_at, m
  WHERE o.tenant_id = $1 AND o.account_id = $2 AND o.chat_id = $3 AND o.status = 'queued' AND o.sent_at IS NULL
  ORDER BY o.id LIMIT 1
 """
-WITHDRAW = """
-UPDATE sidestep.outbox SET status = 'cancelled', due_at = NULL, error = 'answered together with a later message'
- WHERE tenant_id = $1 AND chat_id = sidestep.chat_now($1, $2) AND id = ANY ($3) AND status = 'queued'
-RETURNING id
-"""
+WITHDRAW = "SELECT sidestep.withdraw($1, $2, $3)"
 SETTLE = """
 UPDATE sidestep.outbox
    SET status = $4, error = $5, due_at = CASE WHEN $4 = 'queued' THEN $6::timestamptz END,
@@ -83,8 +80,15 @@ class AlreadyDecided(StorageError):
     """Another process has decided one of these messages; nothing of this answer was kept."""
 
 
+class NotQueued(StorageError):
+    """A reply that was to be withdrawn is on its way, or cancelled; nothing of this answer was kept."""
+
+
 class BadReceipt(StorageError):
     """A receipt holds something that PostgreSQL will never take; nothing of it was kept."""
+
+
+_REFUSALS: Mapping[str, type[StorageError]] = {"SS002": AlreadyDecided, "SS003": NotQueued}
 
 
 class OutboxStore:
@@ -103,24 +107,22 @@ class OutboxStore:
         answers: Sequence[MessageId],
         replies: Sequence[Outgoing],
         now: datetime,
+        *,
+        withdraws: Sequence[MessageId] = (),
         connection: Connection | None = None,
     ) -> list[MessageId] | None:
-        """Decide a turn's messages and queue its replies, in one commit.
+        """Decide a turn's messages, queue its replies and cancel those that they replace, in one commit.
 
         None: the chat's epoch is no longer `epoch` (a human has taken over, or the chat was paused),
-        and nothing was decided or queued. Raises AlreadyDecided.
+        and nothing was decided or queued. Raises AlreadyDecided and NotQueued.
         """
         arguments = (
             self._tenant_id, chat_id, now, epoch, *decision_columns(decisions), list(answers),
             [r.type for r in replies], [r.text for r in replies], [r.media_url for r in replies],
-            [dict(r.metadata) or None for r in replies], [r.fenced for r in replies],
+            [dict(r.metadata) or None for r in replies], [r.fenced for r in replies], list(withdraws),
         )  # fmt: skip
-        try:
+        with _translated():
             row = await (connection or self._database).fetchrow(ANSWER, *arguments)
-        except asyncpg.PostgresError as exc:
-            if exc.sqlstate == "SS002":
-                raise AlreadyDecided(str(exc)) from exc
-            raise
         assert row is not None  # noqa: S101  the function returns exactly one row
         return None if row["verdict"] == "stale" else [MessageId(i) for i in row["reply_ids"]]
 
@@ -136,8 +138,10 @@ class OutboxStore:
     ) -> MessageId:
         """Record a message of ours and queue it, in one commit. With an epoch it is fenced by it.
 
-        Raises LookupError when there is no such chat.
+        Raises LookupError when there is no such chat, ValueError when there is nothing to say.
         """
+        if outgoing.is_blank:
+            raise ValueError("an empty message is not sent")
         arguments = (
             self._tenant_id, chat_id, now, epoch, False, list(answers), outgoing.type, outgoing.text,
             outgoing.media_url, dict(outgoing.metadata) or None,
@@ -181,17 +185,10 @@ class OutboxStore:
             await self._database.fetchval(CLAIM, self._tenant_id, due.chat_id, due.id, now, LEASE, oldest)
         )
 
-    async def withdraw(self, chat_id: ChatId, ids: Sequence[MessageId]) -> bool:
-        """Cancel replies that nobody has claimed yet: all of them or none. False: at least one is on its way."""
-        async with self._database.acquire() as connection:
-            transaction = connection.transaction()
-            await transaction.start()
-            rows = await connection.fetch(WITHDRAW, self._tenant_id, chat_id, list(ids))
-            if len(rows) == len(ids):
-                await transaction.commit()
-                return True
-            await transaction.rollback()
-            return False
+    async def withdraw(self, connection: Connection, chat_id: ChatId, ids: Sequence[MessageId]) -> None:
+        """Cancel replies that nobody has claimed, as part of the caller's transaction. Raises NotQueued."""
+        with _translated():
+            await connection.execute(WITHDRAW, self._tenant_id, chat_id, list(ids))
 
     async def mark_sent(self, due: Due, external_id: ExternalId, at: datetime, *, overlapped: bool) -> Status:
         """The platform has it; receipts that came before this are applied at once."""
@@ -247,6 +244,16 @@ class OutboxStore:
     async def forget_receipts(self, before: datetime) -> int:
         """Drop early receipts that nothing has claimed; returns how many."""
         return int((await self._database.execute(FORGET_RECEIPTS, self._tenant_id, before)).split()[-1])
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except asyncpg.PostgresError as exc:
+        if (refusal := _REFUSALS.get(exc.sqlstate or "")) is not None:
+            raise refusal(str(exc)) from exc
+        raise
 
 
 def _due(row: asyncpg.Record) -> Due:

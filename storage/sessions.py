@@ -5,6 +5,7 @@ Each change raises the chat's epoch and cancels what is queued under an older on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +13,7 @@ import asyncpg
 
 from storage.database import Connection, Database
 from storage.models import (
+    Address,
     ChatId,
     ChatSummary,
     ExternalId,
@@ -48,6 +50,8 @@ FIND_BY_NAME = _SUMMARY + (
 GLOBAL_PAUSE = (
     "SELECT coalesce(bool_or(is_paused), false) FROM sidestep.processing_state WHERE tenant_id = $1"
 )
+
+LIDS_OF = "SELECT jid, lid FROM sidestep.contacts WHERE tenant_id = $1 AND jid = ANY ($2) AND lid IS NOT NULL"
 
 PAUSE = """
 UPDATE sidestep.chat_state
@@ -126,6 +130,11 @@ class SessionStore:
         is_number = len(digits) >= 4 and not any(c.isalpha() for c in query)
         sql, wanted = (FIND_BY_PHONE, digits) if is_number else (FIND_BY_NAME, query.strip())
         return [_summary(r) for r in await self._database.fetch(sql, self._tenant_id, wanted, limit)]
+
+    async def lids_of(self, jids: Sequence[Jid]) -> list[Address]:
+        """These phone addresses with the LIDs of the same people, as far as known."""
+        rows = await self._database.fetch(LIDS_OF, self._tenant_id, list(jids))
+        return [Address(jid=Jid(r["jid"]), alt=Jid(r["lid"])) for r in rows]
 
     async def global_pause(self) -> bool:
         return bool(await self._database.fetchval(GLOBAL_PAUSE, self._tenant_id))

@@ -35,6 +35,8 @@ def confirmed(
 
 def silent(session: Session) -> Action | None:
     """The decision for a customer's command that must not be answered now: a menu would speak over a person."""
+    if session.is_excluded:
+        return Action.IGNORED_EXCLUDED
     if session.is_paused:
         return Action.IGNORED_PAUSED
     return Action.IGNORED_GLOBAL_PAUSE if session.global_pause else None

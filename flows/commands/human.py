@@ -18,6 +18,9 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
     session = turn.session
     if not session.is_paused:
         pause = Pause(chat_id=turn.chat.chat_id, reason=PauseReason.CUSTOMER_REQUEST)
+        if session.global_pause:
+            # The wish counts; but the owner wants no word of the bot's anywhere.
+            return pause, notice, Decided(action=Action.HANDED_OFF, detail="human")
         return pause, notice, *answered(_PROMISE, detail="human", action=Action.HANDED_OFF)
     if session.pause_reason in (PauseReason.CUSTOMER_REQUEST, PauseReason.AI_HANDOFF):
         # The owner knows already; the customer may ask ten times.

@@ -45,7 +45,11 @@ def label(chat: ChatSummary) -> str:
     number = _number(chat)
     if chat.name and number:
         return f"{chat.name} ({number})"
-    return chat.name or number or "this chat"
+    return (
+        chat.name
+        or number
+        or f"{'a group' if chat.is_group else 'somebody without a number'} (chat {chat.chat_id})"
+    )
 
 
 def _number(chat: ChatSummary) -> str | None:

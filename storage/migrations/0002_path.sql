@@ -70,11 +70,19 @@ DECLARE
     v_by_jid bigint;
     v_by_lid bigint;
     v_found bigint;
+    v_other_lid text;
 BEGIN
     LOOP
-        SELECT contact_id INTO v_by_jid FROM sidestep.contacts WHERE tenant_id = p_tenant AND jid = v_jid;
+        SELECT contact_id, lid INTO v_by_jid, v_other_lid FROM sidestep.contacts WHERE tenant_id = p_tenant AND jid = v_jid;
         SELECT contact_id INTO v_by_lid FROM sidestep.contacts WHERE tenant_id = p_tenant AND lid = v_lid;
-        IF v_by_jid <> v_by_lid THEN
+        IF v_by_jid <> v_by_lid AND v_other_lid <> v_lid THEN
+            -- Two people, each known by a LID of their own: the number has passed from the one to the other.
+            UPDATE sidestep.contacts SET jid = NULL, phone = NULL, updated_at = p_now
+             WHERE tenant_id = p_tenant AND contact_id = v_by_jid;
+            UPDATE sidestep.contacts SET jid = v_jid, phone = v_phone, updated_at = p_now
+             WHERE tenant_id = p_tenant AND contact_id = v_by_lid;
+            v_by_jid := v_by_lid;
+        ELSIF v_by_jid <> v_by_lid THEN
             PERFORM sidestep.merge_contacts(p_tenant, least(v_by_jid, v_by_lid), greatest(v_by_jid, v_by_lid), p_now);
         END IF;
         v_found := least(v_by_jid, v_by_lid);
@@ -155,8 +163,15 @@ BEGIN
            last_message_id = greatest(v_keep.last_message_id, v_gone.last_message_id),
            last_message_at = greatest(v_keep.last_message_at, v_gone.last_message_at)
      WHERE tenant_id = p_tenant AND chat_id = p_keep;
-    UPDATE sidestep.outbox SET status = 'cancelled', due_at = NULL, error = 'two chats became one'
-     WHERE tenant_id = p_tenant AND chat_id = p_keep AND status = 'queued' AND epoch IS NOT NULL;
+    -- What is queued in either is still owed, unless the one that was silent makes both so.
+    UPDATE sidestep.outbox o SET epoch = s.epoch FROM sidestep.chat_state s
+     WHERE o.tenant_id = p_tenant AND o.chat_id = p_keep AND o.status = 'queued' AND o.epoch IS NOT NULL
+       AND s.tenant_id = p_tenant AND s.chat_id = p_keep
+       AND NOT s.is_paused AND NOT s.is_excluded AND s.opted_out_at IS NULL;
+    IF NOT FOUND THEN
+        UPDATE sidestep.outbox SET status = 'cancelled', due_at = NULL, error = 'two chats became one, and one of them was silent'
+         WHERE tenant_id = p_tenant AND chat_id = p_keep AND status = 'queued' AND epoch IS NOT NULL;
+    END IF;
     DELETE FROM sidestep.chat_state WHERE tenant_id = p_tenant AND chat_id = p_gone;
     UPDATE sidestep.chats SET merged_into = p_keep, contact_id = NULL, updated_at = p_now
      WHERE tenant_id = p_tenant AND (chat_id = p_gone OR merged_into = p_gone);
@@ -189,6 +204,7 @@ DECLARE
     v_alt text := p_alt;
     v_by_jid bigint;
     v_by_alt bigint;
+    v_strangers bigint;
 BEGIN
     -- One at a time: two daemons that learn of the same person at once must not make two chats.
     PERFORM pg_advisory_xact_lock(hashtextextended('sidestep.identify', p_tenant));
@@ -202,7 +218,15 @@ BEGIN
     SELECT a.chat_id INTO v_by_alt FROM sidestep.chat_aliases a
      WHERE a.tenant_id = p_tenant AND a.account_id = p_account AND a.channel = p_channel AND a.jid = v_alt;
     chat_id := least(v_by_jid, v_by_alt);
-    IF v_by_jid <> v_by_alt THEN
+    SELECT c.chat_id INTO v_strangers FROM sidestep.chats c
+     WHERE c.tenant_id = p_tenant AND c.chat_id IN (v_by_jid, v_by_alt) AND c.contact_id <> v_contact;
+    IF v_by_jid <> v_by_alt AND v_strangers IS NOT NULL THEN
+        -- The number was somebody else's before: their chat stays theirs, the address goes along with the number.
+        chat_id := v_by_jid + v_by_alt - v_strangers;
+        UPDATE sidestep.chat_aliases a SET chat_id = identify_chat.chat_id
+         WHERE a.tenant_id = p_tenant AND a.account_id = p_account AND a.channel = p_channel
+           AND a.jid IN (p_jid, v_alt) AND a.chat_id = v_strangers;
+    ELSIF v_by_jid <> v_by_alt THEN
         gone_chat_id := greatest(v_by_jid, v_by_alt);
         PERFORM sidestep.merge_chats(p_tenant, chat_id, gone_chat_id, p_now);
     ELSIF chat_id IS NULL THEN
@@ -251,7 +275,9 @@ CREATE FUNCTION sidestep.record(p_tenant bigint, p_account bigint, p_channel tex
     p_text text[], p_reply_to text[], p_addressed boolean[], p_command text[], p_sent_at timestamptz[], p_raw text[],
     p_takes_over boolean[], p_action text[])
 RETURNS TABLE (ordinal int, is_new boolean, id bigint, chat_id bigint, thread_id bigint, action_taken text)
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan ROWS 100 AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
+    SET lock_timeout = '2s' -- whoever holds one chat may not keep a batch, and the chats that it has locked, waiting
+    ROWS 100 AS $$
 DECLARE
     v_chat bigint[];
     v_contact bigint[];
@@ -304,11 +330,11 @@ BEGIN
            AND k.sender_id = CASE WHEN grp AND author = 'customer' THEN coalesce(contact, 0) ELSE 0 END;
     END IF;
 
-    -- A human spoke: the first such message of a chat that was not paused is the takeover. One that reaches us so late
+    -- A human spoke: the first such message of a chat that was not paused, or that waited for a human, is the takeover. One that reaches us so late
     -- that the owner would be idle again raises the epoch, but pauses nothing.
     SELECT array_agg(CASE
                WHEN NOT takes_over THEN given
-               WHEN NOT s.is_paused AND pauses AND first THEN 'paused'
+               WHEN (NOT s.is_paused OR s.pause_reason IN ('ai_handoff', 'customer_request')) AND pauses AND first THEN 'paused'
                ELSE 'human_spoke' END ORDER BY o) INTO v_action
       FROM (SELECT i.*, pauses, row_number() OVER (PARTITION BY chat, takes_over AND pauses AND fresh ORDER BY o) = 1 AND fresh AS first
               FROM unnest(v_chat, v_new, p_takes_over, p_action, p_sent_at) WITH ORDINALITY i (chat, fresh, takes_over, given, at, o),
@@ -419,9 +445,26 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION sidestep.may_speak IS 'The durable fence: whether a reply made under this epoch may still be said. For a command''s answer only the epoch counts.';
 
+CREATE FUNCTION sidestep.withdraw(p_tenant bigint, p_chat bigint, p_ids bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_number bigint;
+BEGIN
+    p_chat := sidestep.hold_chat(p_tenant, p_chat);
+    -- The chat before its rows, as a claim locks them.
+    PERFORM FROM sidestep.chat_state WHERE tenant_id = p_tenant AND chat_id = p_chat FOR NO KEY UPDATE;
+    UPDATE sidestep.outbox SET status = 'cancelled', due_at = NULL, error = 'answered together with a later message'
+     WHERE tenant_id = p_tenant AND chat_id = p_chat AND id = ANY (p_ids) AND status = 'queued';
+    GET DIAGNOSTICS v_number = ROW_COUNT;
+    IF v_number <> cardinality(p_ids) THEN
+        RAISE EXCEPTION 'a reply that was to be withdrawn is no longer queued' USING ERRCODE = 'SS003';
+    END IF;
+END $$;
+COMMENT ON FUNCTION sidestep.withdraw IS 'Cancels replies in whose place another answer comes; raises unless all of them are still queued.';
+
 CREATE FUNCTION sidestep.answer(p_tenant bigint, p_chat bigint, p_now timestamptz, p_epoch bigint,
     p_ids bigint[], p_actions text[], p_details text[], p_answers bigint[],
-    p_types text[], p_texts text[], p_media_urls text[], p_metadata jsonb[], p_fenced boolean[])
+    p_types text[], p_texts text[], p_media_urls text[], p_metadata jsonb[], p_fenced boolean[],
+    p_withdraw bigint[])
 RETURNS TABLE (verdict text, reply_ids bigint[]) LANGUAGE plpgsql AS $$
 DECLARE
     v_epoch bigint;
@@ -438,6 +481,7 @@ BEGIN
     IF cardinality(sidestep.decide(p_tenant, p_chat, p_now, p_ids, p_actions, p_details)) <> cardinality(p_ids) THEN
         RAISE EXCEPTION 'another process has decided these messages' USING ERRCODE = 'SS002';
     END IF;
+    PERFORM sidestep.withdraw(p_tenant, p_chat, p_withdraw);
     SELECT epoch INTO v_epoch FROM sidestep.chat_state WHERE tenant_id = p_tenant AND chat_id = p_chat;
     FOR n IN 1 .. cardinality(p_texts) LOOP
         reply_ids := reply_ids || sidestep.enqueue(p_tenant, p_chat, p_now, v_epoch, NOT p_fenced[n], p_answers, p_types[n], p_texts[n], p_media_urls[n], p_metadata[n]);
@@ -445,7 +489,7 @@ BEGIN
     verdict := 'queued';
     RETURN NEXT;
 END $$;
-COMMENT ON FUNCTION sidestep.answer IS 'Decides a turn''s messages and queues its replies in one commit, if the chat still has the turn''s epoch.';
+COMMENT ON FUNCTION sidestep.answer IS 'Decides a turn''s messages and queues its replies in the place of those withdrawn, in one commit, if the chat still has the turn''s epoch.';
 
 -- Sending -----------------------------------------------------------------------------------------------
 
@@ -543,7 +587,7 @@ BEGIN
     -- an unknown row only when nothing else in the chat can be meant.
     SELECT min(o.id) INTO v_sole FROM sidestep.outbox o
      WHERE o.tenant_id = p_tenant AND o.chat_id = receive_receipt.chat_id AND o.sent_at IS NULL
-       AND o.status IN ('unknown', 'sending') AND o.queued_at <= p_now
+       AND o.status IN ('unknown', 'sending') AND o.queued_at <= p_at + interval '1 minute' -- the platform's clock is not ours
     HAVING count(*) = 1 AND bool_and(o.status = 'unknown');
     IF v_sole IS NOT NULL THEN
         id := v_sole;

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from storage.embedded import EmbeddedPostgres
 from storage.models import Action, Status
 from tests.acceptance.conversation import Shop
 from tests.acceptance.daemon import DAEMON_CONFIG, Daemon, assert_clean, daemon
+from tests.acceptance.frozen import frozen, server_of
 from tests.acceptance.program import runs
 from tests.conftest import fresh_database
 
@@ -164,8 +166,24 @@ async def test_its_own_database_is_shared_while_it_runs_and_stops_with_it(
     assert not runs(server)
 
 
-def server_of(folder: Path) -> int:
-    return int((folder / "data" / "postmaster.pid").read_text(encoding="utf-8").split()[0])
+@pytest.mark.parametrize("known", [False, True], ids=["just_now", "known"])
+@pytest.mark.parametrize("own", [True, False], ids=["embedded", "external"])
+async def test_it_stops_in_time_though_the_database_hangs(
+    shop: Shop, open_folder: Path, own: bool, known: bool
+) -> None:
+    server = EmbeddedPostgres(open_folder, durable=False)
+    where = {"SIDESTEP__DATABASE__DIR": str(open_folder)} if own else {"DATABASE_URL": await server.start()}
+    try:
+        async with daemon(shop.folder, **where) as running:
+            pid = server_of(open_folder)
+            with frozen(open_folder):
+                if known:
+                    await running.program.logged("store_lost")
+                running.program.signal(signal.SIGTERM)
+                assert_clean(await running.program.finished(STOP_SECONDS))
+            assert runs(pid) is not own
+    finally:
+        await server.stop()
 
 
 def is_there(path: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from storage.embedded import EmbeddedPostgres
 from storage.migrate import migrate
 from storage.models import Action, ExternalId
 from tests.acceptance.conversation import CONFIG
+from tests.acceptance.frozen import frozen
 from tests.acceptance.invariants import assert_all_is_well, recorded_ids
 from tests.conftest import connected, until
 
@@ -37,6 +38,7 @@ TAKE_ACCOUNT = (
     "SELECT pg_advisory_lock(hashtextextended('sidestep.account', account_id)) FROM sidestep.accounts"
 )
 WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+LOCK_CHATS = "SELECT FROM sidestep.chat_state FOR UPDATE"
 CUT_OFF_HOLDER = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
 
 
@@ -152,6 +154,48 @@ async def test_a_short_absence_disconnects_nobody(world: World) -> None:
     await world.server.start()
     await eventually(lambda: len(world.heard.said) == 1)
     assert world.state is ConnectionState.CONNECTED
+    await assert_all_is_well(world.server.dsn)
+
+
+async def test_a_store_that_hangs_is_as_one_that_is_away(world: World, open_folder: Path) -> None:
+    world.arrive("price", "before")
+    await eventually(lambda: len(world.heard.said) == 1)
+    with frozen(open_folder):
+        hangs_since = time.monotonic()
+        world.arrive("price", "at once")
+        await eventually(lambda: world.state is ConnectionState.SUSPENDED)
+        assert 1.0 < time.monotonic() - hangs_since < 4.0
+        assert not (await world.simulation.daemon.database()).ok
+        world.arrive("price", "meanwhile", chat=OTHER)
+        assert len(world.simulation.daemon.lines[0].pipeline.inbox) == 1
+    await recovered(world, ["before", "at once", "meanwhile"])
+
+
+async def test_a_chat_that_an_outsider_locks_is_told_and_waited_for(world: World) -> None:
+    world.arrive("price", "before")
+    await eventually(lambda: len(world.heard.decided) == 1)
+    async with connected(world.server.dsn) as outsider, outsider.transaction():
+        await outsider.execute(LOCK_CHATS)
+        locked_at = time.monotonic()
+        world.arrive("price", "at once")
+        await eventually(lambda: world.state is ConnectionState.SUSPENDED)
+        assert 1.0 < time.monotonic() - locked_at < 4.0
+        assert (await world.simulation.daemon.database()).error == "unwritable"
+        # The wait for the lock has an end, and the batch is tried again.
+        await eventually(lambda: world.simulation.daemon.lines[0].pipeline.is_store_failing)
+        world.arrive("price", "meanwhile", chat=OTHER)
+    await recovered(world, ["before", "at once", "meanwhile"])
+
+
+async def recovered(world: World, ids: Sequence[str]) -> None:
+    """Connected again, and each of these prices was told once."""
+    await eventually(lambda: world.state is ConnectionState.CONNECTED)
+    await eventually(lambda: len(world.heard.said) == len(world.heard.decided) == len(ids))
+    await world.simulation.daemon.scheduler.run_due()
+    assert (await world.simulation.daemon.database()).ok
+    assert world.heard.decided == {one: [Action.KEYWORD_REPLIED] for one in ids}
+    assert len(world.heard.said) == len(ids)
+    assert sorted(await recorded_ids(world.server.dsn)) == sorted(ids)
     await assert_all_is_well(world.server.dsn)
 
 

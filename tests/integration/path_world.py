@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +17,7 @@ from bot.pipeline import Pipeline
 from bot.policy import Policy
 from bot.reader import StoreReader
 from bot.transports.memory import MemoryTransport
+from flows.contract import Flow
 from flows.keywords import KeywordFlow, KeywordRule
 from flows.registry import Flows
 from storage.database import Database
@@ -47,8 +48,9 @@ class Path:
         messages: MessageStore | None = None,
         outbox: OutboxStore | None = None,
         answer: str = "From 10 to 50.",
+        ai: Mapping[str, Flow] | None = None,
     ) -> Self:
-        """`messages` and `outbox` may be stores that fail, or act at a certain moment."""
+        """`messages` and `outbox` may be stores that fail, or act at a certain moment; so may the flows in `ai`."""
         clock, events, told = VirtualClock(NOW), Events(), list[Event]()
         events.listen(told.append)
         transport = MemoryTransport(clock.now)
@@ -64,7 +66,7 @@ class Path:
         keywords = KeywordFlow([KeywordRule(match=("price",), answer=answer)], "Ask me about prices.")
         pipeline = Pipeline(
             account=world.account, tenant=world.tenant, stores=stores, transport=transport,
-            flows=Flows(keywords=keywords), clock=clock, policy=POLICY, events=events, metrics=Metrics(),
+            flows=Flows(keywords=keywords, ai=ai or {}), clock=clock, policy=POLICY, events=events, metrics=Metrics(),
         )  # fmt: skip
         return cls(world=world, pipeline=pipeline, transport=transport, clock=clock, told=told)
 

@@ -155,6 +155,10 @@ class World:
         epoch = await self.outbox.epoch(chat_id) if fenced else None
         return await self.outbox.enqueue(chat_id, Outgoing(text=text, fenced=fenced), now, epoch=epoch)
 
+    async def withdraw(self, chat_id: ChatId, *ids: MessageId) -> None:
+        async with self.db.transaction() as connection:
+            await self.outbox.withdraw(connection, chat_id, ids)
+
     async def due(self, chat_id: ChatId, *, now: datetime = NOW) -> Due:
         due = await self.outbox.next_due(chat_id, now)
         assert due is not None

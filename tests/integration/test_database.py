@@ -102,6 +102,28 @@ async def test_a_deadlock_is_unavailable_for_one_and_nothing_for_the_other(empty
     assert sorted(type(result).__name__ for result in results) == ["NoneType", "StoreUnavailable"]
 
 
+async def test_a_lock_that_does_not_come_in_time_is_unavailable(empty_dsn: str) -> None:
+    async def lock() -> None:
+        async with database.transaction() as connection:
+            await connection.execute("SET LOCAL lock_timeout = '10ms'; SELECT pg_advisory_xact_lock(1)")
+
+    async with opened(empty_dsn) as database, connected(empty_dsn) as holder:
+        await holder.execute("SELECT pg_advisory_lock(1)")
+        with pytest.raises(StoreUnavailable):
+            await lock()
+
+
+async def test_connections_are_broken_when_the_time_is_up(empty_dsn: str) -> None:
+    async with opened(empty_dsn) as database:
+        running = asyncio.create_task(database.execute("SELECT pg_sleep(60)"))
+        await until(lambda: asked(empty_dsn, "SELECT pg_sleep(60)"))
+        database.break_in(0.0)
+        with pytest.raises(StoreUnavailable):
+            await running
+        with pytest.raises(StoreUnavailable):
+            await database.fetchval("SELECT 1")
+
+
 async def test_what_a_statement_did_wrong_stays_its_own_error(db: Database) -> None:
     with pytest.raises(asyncpg.DivisionByZeroError):
         await db.execute("SELECT 1 / 0")

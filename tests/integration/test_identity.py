@@ -202,7 +202,7 @@ async def test_exclusion_opt_out_and_the_human_s_last_word_are_kept(world: World
     assert session.pause_reason is PauseReason.HUMAN_TAKEOVER
 
 
-async def test_what_was_queued_in_either_is_not_sent_and_what_was_sent_keeps_its_receipts(
+async def test_what_was_queued_in_either_is_still_owed_and_what_was_sent_keeps_its_receipts(
     world: World,
 ) -> None:
     phone, lid = await two_chats(world)
@@ -213,8 +213,10 @@ async def test_what_was_queued_in_either_is_not_sent_and_what_was_sent_keeps_its
     queued = [await world.queue(phone), await world.queue(lid)]
     notice = await world.queue(lid, "for the owner", fenced=False)
     await merge(world)
-    assert [await world.status(q) for q in queued] == [Status.CANCELLED] * 2
-    assert (await world.due(phone, now=LATER)).id == notice
+    for owed in (*queued, notice):
+        due = await world.due(phone, now=LATER)
+        assert due.id == owed
+        assert await world.outbox.claim(due, LATER, NOW) is Claim.CLAIMED
     await world.outbox.receive(receipt("3EB01", Status.READ, chat=ANA_LID), LATER)
     assert await world.status(sent) is Status.READ
 
@@ -308,3 +310,24 @@ async def test_replies_go_to_the_address_that_the_customer_used_last(world: Worl
     due = await world.due(chat_id)
     assert due.to == ANA.jid
     assert set(due.jids) == {ANA.jid, ANA_LID.jid}
+
+
+async def test_a_merge_with_a_silent_chat_cancels_what_was_queued(world: World) -> None:
+    phone, lid = await two_chats(world)
+    queued = await world.queue(phone)
+    await world.pause(lid)
+    await merge(world)
+    assert await world.status(queued) is Status.CANCELLED
+
+
+async def test_a_number_that_passed_to_somebody_else_joins_nobody(world: World) -> None:
+    number, first, second = Jid("551100000001@s.whatsapp.net"), Jid("91@lid"), Jid("92@lid")
+    other = Jid("551100000002@s.whatsapp.net")
+    await world.record(said("M1", "my address", by=Address(jid=first, alt=number)))
+    await world.record(said("M2", "hello", by=Address(jid=second, alt=other)))
+    await world.record(said("M3", "it is me, with a new number", by=Address(jid=second, alt=number)))
+    before, now = await world.meet(Address(jid=first)), await world.meet(Address(jid=second))
+    assert before != now
+    assert await world.meet(Address(jid=number)) == now
+    told = await world.messages.history(world.tenant.tenant_id, now, 10)
+    assert [m.text for m in told] == ["hello", "it is me, with a new number"]

@@ -353,6 +353,50 @@ async def test_the_account_sends_one_at_a_time_and_who_waits_is_not_claimed_yet(
     assert await post.world.status(waiting) is Status.CANCELLED
 
 
+async def test_what_is_held_back_is_typed_and_not_claimed_and_goes_out_when_it_is_let_go(post: Post) -> None:
+    chat_id = await post.world.meet()
+    message_id = await post.send()
+    assert post.outbox.hold_back(chat_id, [message_id])
+    await post.settle()  # a reply that is held back is not work
+    await later(post, timedelta(minutes=1))
+    assert "claim" not in post.steps
+    assert await post.world.status(message_id) is Status.QUEUED
+    await post.send("to somebody else", BEN)
+    await post.settle()
+    assert post.texts == ["to somebody else"]
+    post.outbox.let_go(chat_id)
+    await post.settle()
+    assert post.texts == ["to somebody else", "from 10 to 50"]
+
+
+async def test_a_hold_reaches_a_reply_until_its_claim_has_begun(post: Post) -> None:
+    chat_id = await post.world.meet()
+    message_id = await post.send()
+    assert isinstance(post.clock, VirtualClock)
+    await post.clock.advance(SECOND)
+    assert post.transport.typing
+    assert post.outbox.hold_back(chat_id, [message_id])
+    await post.settle()
+    assert post.steps == ["prepare", "typing", "not typing"]
+    held: list[bool] = []
+    post.store.after_claim = lambda: held.append(post.outbox.hold_back(chat_id, [message_id]))
+    post.outbox.let_go(chat_id)
+    await post.settle()
+    assert held == [False]
+    assert post.texts == ["from 10 to 50"]
+
+
+async def test_replies_of_which_one_has_left_are_not_held_back(post: Post) -> None:
+    chat_id = await post.world.meet()
+    replies = [await post.send(text) for text in ("one", "two")]
+    assert isinstance(post.clock, VirtualClock)
+    await post.clock.advance(SECOND / 2)
+    assert post.texts == ["one"]
+    assert not post.outbox.hold_back(chat_id, replies)
+    await post.settle()
+    assert post.texts == ["one", "two"]
+
+
 async def typing(post: Post, to: Address) -> bool:
     return to.jid in post.transport.typing
 

@@ -10,8 +10,19 @@ from datetime import datetime, timedelta
 import pytest
 
 from storage.database import Database
-from storage.models import ChatId, Claim, ExternalId, MessageId, Outgoing, Status
-from storage.outbox import LEASE, BadReceipt
+from storage.models import (
+    Action,
+    Address,
+    ChatId,
+    Claim,
+    Decision,
+    ExternalId,
+    Jid,
+    MessageId,
+    Outgoing,
+    Status,
+)
+from storage.outbox import LEASE, BadReceipt, NotQueued
 from tests.integration.store_world import (
     ANA_BOTH,
     ANA_LID,
@@ -20,6 +31,7 @@ from tests.integration.store_world import (
     NOW,
     SHOP,
     World,
+    ids,
     receipt,
     said,
     typed,
@@ -205,11 +217,35 @@ async def test_replies_are_taken_back_all_or_none(world: World) -> None:
     chat_id = await world.meet()
     replies = [await world.queue(chat_id, f"{n}") for n in range(3)]
     assert await claim(world, chat_id) is Claim.CLAIMED
-    assert not await world.outbox.withdraw(chat_id, replies)
+    with pytest.raises(NotQueued):
+        await world.withdraw(chat_id, *replies)
     assert [await world.status(r) for r in replies] == [Status.SENDING, Status.QUEUED, Status.QUEUED]
-    assert await world.outbox.withdraw(chat_id, replies[1:])
+    await world.withdraw(chat_id, *replies[1:])
     assert [await world.status(r) for r in replies[1:]] == [Status.CANCELLED] * 2
-    assert not await world.outbox.withdraw(chat_id, replies[1:])
+    with pytest.raises(NotQueued):
+        await world.withdraw(chat_id, *replies[1:])
+
+
+async def test_an_answer_that_comes_too_late_to_take_another_s_place_leaves_nothing(world: World) -> None:
+    chat_id = await world.meet()
+    first = await world.queue(chat_id)
+    [asked] = await world.record(said("M2"))
+    decisions = [Decision(message_id=asked.message.id, action=Action.KEYWORD_REPLIED)]
+
+    async def answer() -> list[MessageId] | None:
+        return await world.outbox.answer(
+            chat_id, 0, decisions, ids([asked]), [Outgoing(text="both")], NOW, withdraws=[first]
+        )
+
+    await world.db.execute("UPDATE sidestep.outbox SET status = 'sending'")
+    with pytest.raises(NotQueued):
+        await answer()
+    assert await world.action(asked.message.id) is None
+    assert await world.count("outbox") == 1
+    await world.db.execute("UPDATE sidestep.outbox SET status = 'queued'")
+    assert await answer()
+    row = await world.row(first)
+    assert (row["status"], row["error"]) == ("cancelled", "answered together with a later message")
 
 
 async def test_a_reply_is_either_taken_back_or_claimed(world: World) -> None:
@@ -218,10 +254,11 @@ async def test_a_reply_is_either_taken_back_or_claimed(world: World) -> None:
         message_id = await world.queue(chat_id)
         due = await world.due(chat_id)
         back, taken = await asyncio.gather(
-            world.outbox.withdraw(chat_id, [message_id]), world.outbox.claim(due, NOW, LONG_AGO)
-        )
-        assert (back, taken) in {(True, Claim.CANCELLED), (False, Claim.CLAIMED)}
-        assert await world.status(message_id) is (Status.CANCELLED if back else Status.SENDING)
+            world.withdraw(chat_id, message_id), world.outbox.claim(due, NOW, LONG_AGO),
+            return_exceptions=True,
+        )  # fmt: skip
+        assert taken is (Claim.CANCELLED if back is None else Claim.CLAIMED)
+        assert await world.status(message_id) is (Status.CANCELLED if back is None else Status.SENDING)
 
 
 # -- receipts ---------------------------------------------------------------
@@ -395,3 +432,25 @@ async def test_of_a_receipt_that_postgresql_refuses_nothing_is_kept(world: World
     assert await world.status(message_id) is SENT
     [change] = await world.outbox.receive(receipt("3EB0", READ), NOW)
     assert change.status is READ
+
+
+async def test_a_receipt_from_before_the_send_settles_nothing(world: World) -> None:
+    chat_id = await world.meet()
+    message_id = await world.queue(chat_id)
+    due = await world.due(chat_id)
+    assert await world.outbox.claim(due, NOW, NOW) is Claim.CLAIMED
+    await world.outbox.settle(due, Status.UNKNOWN, "cut off", NOW)
+    await world.outbox.receive(receipt("OLD", Status.READ, at=NOW - timedelta(days=7)), NOW)
+    assert await world.status(message_id) is Status.UNKNOWN
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n", "\u200b\u2060"])
+async def test_nothing_that_nobody_could_see_is_queued(world: World, text: str) -> None:
+    with pytest.raises(ValueError, match="empty"):
+        await world.queue(await world.meet(), text)
+
+
+async def test_an_admin_s_lid_is_known_again_after_a_restart(world: World) -> None:
+    admin, lid = Jid("5511999990001@s.whatsapp.net"), Jid("77@lid")
+    await world.record(said("M1", by=Address(jid=lid, alt=admin)))
+    assert await world.sessions.lids_of([admin]) == [Address(jid=admin, alt=lid)]

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
 
+from flows.contract import Decided, Outcome, Pause, Reply, Turn
 from storage.database import Database
 from storage.models import Action, Address, ExternalId, Jid, MessageType
 from tests.integration.path_world import Path
-from tests.integration.store_world import ANA, ANA_BOTH, ANA_LID, BEN, TEAM, World, of_type, said, typed
+from tests.integration.store_world import (
+    ANA,
+    ANA_BOTH,
+    ANA_LID,
+    BEN,
+    SHOP,
+    TEAM,
+    World,
+    of_type,
+    said,
+    typed,
+)
 
 SECOND = timedelta(seconds=1)
 ANSWER = "From 10 to 50."
@@ -81,7 +94,118 @@ async def test_a_second_question_while_the_bot_types_is_answered_together_with_t
         assert len(row["answers"]) == 2
 
 
-async def test_a_question_that_was_taken_back_is_not_answered_over_a_human(path: Path) -> None:
+@dataclass
+class Turns:
+    """A flow that does as it is told, one turn after the other, and remembers what it was told of the chat."""
+
+    does: Sequence[Callable[[Turn], Sequence[Outcome]]]
+    name: str = "ai"
+    action: Action = Action.AI_REPLIED
+    read: list[list[str | None]] = field(default_factory=list)
+
+    async def run(self, turn: Turn) -> AsyncIterator[Outcome]:
+        self.read.append([m.text for m in await turn.reader.history(turn.chat.chat_id, 10)])
+        for outcome in self.does[len(self.read) - 1](turn):
+            yield outcome
+
+
+def quote(turn: Turn) -> Sequence[Outcome]:
+    return [Reply(text=f"to {turn.text}")]
+
+
+def give_up(turn: Turn) -> Sequence[Outcome]:
+    return [Decided(action=Action.FAILED, detail="rate_limited")]
+
+
+def hand_over(turn: Turn) -> Sequence[Outcome]:
+    return [Pause(chat_id=turn.chat.chat_id), Reply(text="a person will answer", unfenced=True)]
+
+
+async def two_turns(db: Database, second: Callable[[Turn], Sequence[Outcome]]) -> tuple[Path, Turns]:
+    """The second message comes while the reply to the first is being typed."""
+    flow = Turns([quote, second])
+    world = await World.open(db, replace(SHOP, llm_provider="anthropic"))
+    path = Path.build(db, world, ai={"anthropic": flow})
+    async with path.running():
+        path.see(said("M1", "open?"))
+        await until_typing(path)
+        path.see(said("M2", "hello?"))
+        await path.settle()
+    return path, flow
+
+
+async def statuses(path: Path) -> list[tuple[str, str | None]]:
+    """Of all replies, oldest first."""
+    rows = await path.world.db.fetch("SELECT status, error FROM sidestep.outbox ORDER BY id")
+    return [(r["status"], r["error"]) for r in rows]
+
+
+REPLACED = ("cancelled", "answered together with a later message")
+
+
+async def test_a_joint_answer_takes_the_place_of_the_first_which_was_never_said(db: Database) -> None:
+    path, flow = await two_turns(db, quote)
+    assert path.said == ["to open?\nhello?"]
+    assert await statuses(path) == [REPLACED, ("sent", None)]
+    assert flow.read[1] == ["open?", "hello?"]
+
+
+async def test_a_joint_answer_that_falls_silent_for_a_person_takes_the_place_of_the_first(
+    db: Database,
+) -> None:
+    path, _ = await two_turns(db, hand_over)
+    assert path.said == ["a person will answer"]
+    assert await statuses(path) == [REPLACED, ("sent", None)]
+
+
+@pytest.mark.parametrize(("second", "action"), [(give_up, Action.FAILED), (lambda _: [], Action.AI_REPLIED)])
+async def test_a_second_turn_without_an_answer_does_not_cost_the_first_its_own(
+    db: Database, second: Callable[[Turn], Sequence[Outcome]], action: Action
+) -> None:
+    path, _ = await two_turns(db, second)
+    assert path.said == ["to open?"]
+    assert path.decided == [Action.AI_REPLIED, action]
+
+
+async def test_a_reply_that_is_held_back_when_the_daemon_ends_goes_out_at_the_next_start(path: Path) -> None:
+    async with path.running():
+        path.see(said("M1", "price?"))
+        await until_typing(path)
+        path.see(said("M2", "hello?"))
+        await path.pipeline.inbox.drained()
+        await path.clock.advance(SECOND)  # typed, and not claimed: the debounce of the second goes on
+        assert not path.transport.typing
+        assert path.said == []
+    assert await statuses(path) == [("queued", None)]
+    again = Path.build(path.world.db, path.world)
+    await again.clock.advance(3 * SECOND)
+    async with again.running():
+        await again.pipeline.outbox.take_up()
+        await again.clock.work.idle()
+        await again.settle()
+        assert again.said == [ANSWER]
+        await again.pipeline.recover()
+        await again.settle()
+        assert again.said == [ANSWER, "Ask me about prices."]
+
+
+async def test_a_reply_that_another_process_sends_meanwhile_leaves_the_second_question_to_itself(
+    path: Path,
+) -> None:
+    async with path.running():
+        path.see(said("M1", "price?"))
+        await until_typing(path)
+        path.see(said("M2", "hello?"))
+        await path.pipeline.inbox.drained()
+        await path.world.db.execute(
+            "UPDATE sidestep.outbox SET status = 'sent', due_at = NULL, sent_at = now()"
+        )
+        await path.settle()
+        assert path.said == ["Ask me about prices."]
+        assert path.decided == [Action.KEYWORD_REPLIED] * 2
+
+
+async def test_a_question_that_is_to_be_answered_again_is_not_answered_over_a_human(path: Path) -> None:
     async with path.running():
         path.see(said("M1", "price?"))
         await until_typing(path)

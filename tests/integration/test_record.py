@@ -231,7 +231,7 @@ async def test_history_is_the_active_thread_without_commands_and_without_what_wa
     command = said("M2", "/help")
     await world.record(Arrival(event=command.event, author=command.author, command="help"))
     unsaid = await world.queue(chat_id, "never said")
-    assert await world.outbox.withdraw(chat_id, [unsaid])
+    await world.withdraw(chat_id, unsaid)
     await world.queue(chat_id, "from 10 to 50")
     await world.record(typed("H1", "for you 9"))
     history = await world.messages.history(world.tenant.tenant_id, chat_id, 10)

@@ -169,7 +169,6 @@ async def the_hot_queries(world: World) -> dict[str, tuple[str, tuple[object, ..
         "due chats": (outbox.DUE_CHATS, (tenant_id, account_id, NOW), 10),
         "next due": (outbox.NEXT_DUE, (tenant_id, account_id, await world.meet()), 20),
         "next due where nothing is": (outbox.NEXT_DUE, (tenant_id, account_id, BIG_CHAT), 20),
-        "withdraw": (outbox.WITHDRAW, (tenant_id, BIG_CHAT, [newest]), 10),
         "cancel": (sessions.CANCEL_QUEUED, (tenant_id, BIG_CHAT, "paused"), 10),
         "a chat": (sessions.CHAT, (tenant_id, BIG_CHAT), 10),
         "paused chats": (sessions.PAUSED_CHATS, (tenant_id, 20), CHATS + 200),
@@ -183,7 +182,7 @@ async def the_hot_queries(world: World) -> dict[str, tuple[str, tuple[object, ..
 
 
 NAMES = [
-    "history", "undecided", "still open", "due chats", "next due", "next due where nothing is", "withdraw", "cancel",
+    "history", "undecided", "still open", "due chats", "next due", "next due where nothing is", "cancel",
     "a chat", "paused chats", "resume due", "why",
 ]  # fmt: skip
 

@@ -128,13 +128,23 @@ async def test_what_takes_nothing_over_pauses_nothing(world: World) -> None:
     assert session.epoch == 0
 
 
-async def test_a_takeover_of_an_excluded_or_paused_chat_keeps_why_it_was_silent(world: World) -> None:
+async def test_the_human_that_a_customer_waited_for_takes_the_chat_over(world: World) -> None:
     chat_id = await world.meet()
     await world.pause(chat_id, PauseReason.CUSTOMER_REQUEST)
     [human] = await world.record(typed("H1"))
     session = await world.session(chat_id)
+    assert human.action is Action.PAUSED
+    assert session.pause_reason is PauseReason.HUMAN_TAKEOVER
+    assert session.last_human_at == NOW
+
+
+async def test_a_human_in_a_chat_paused_by_hand_changes_no_reason(world: World) -> None:
+    chat_id = await world.meet()
+    await world.pause(chat_id, PauseReason.MANUAL_PAUSE)
+    [human] = await world.record(typed("H1"))
+    session = await world.session(chat_id)
     assert human.action is Action.HUMAN_SPOKE
-    assert session.pause_reason is PauseReason.CUSTOMER_REQUEST
+    assert session.pause_reason is PauseReason.MANUAL_PAUSE
     assert session.last_human_at == NOW
 
 

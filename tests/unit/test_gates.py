@@ -122,3 +122,10 @@ def test_typing_takes_as_long_as_a_person_would_within_bounds(
 ) -> None:
     policy = Policy(typing_speed=speed, longest_typing=timedelta(seconds=8))
     assert policy.typing_time(text) == timedelta(seconds=seconds)
+
+
+def test_what_was_written_before_a_human_spoke_and_comes_after_is_the_humans() -> None:
+    spoke = replace(SESSION, last_human_at=NOW)
+    earlier = replace(MESSAGE, sent_at=NOW - timedelta(seconds=1))
+    assert refusal(earlier, spoke, POLICY, NOW) is Action.SUPERSEDED
+    assert refusal(MESSAGE, spoke, POLICY, NOW) is None

@@ -65,6 +65,7 @@ class FakeDesk:
     epoch: int = 0
     says: int = 1
     error: Exception | None = None
+    gives_up: bool = False
     refuses_commit: Exception | None = None
     when_ready: Callable[[], None] | None = None
     proposed: list[tuple[list[int], list[int]]] = field(default_factory=list)
@@ -74,6 +75,7 @@ class FakeDesk:
     answers: dict[MessageId, list[int]] = field(default_factory=dict)
     queued: set[MessageId] = field(default_factory=set)
     taken_back: set[MessageId] = field(default_factory=set)
+    held_back: set[MessageId] = field(default_factory=set)
     thought: list[datetime] = field(default_factory=list)
     _reply_ids: count[int] = field(default_factory=lambda: count(1000))
 
@@ -82,9 +84,9 @@ class FakeDesk:
         self.commanded.append(message.id)
         self._decide([Decision(message_id=message.id, action=Action.COMMAND_DONE)])
 
-    async def propose(self, messages: Sequence[Message], absorbed: Sequence[Message]) -> Proposal:
+    async def propose(self, messages: Sequence[Message], absorbed: Answered) -> Proposal:
         epoch = self.epoch
-        self.proposed.append(([m.id for m in messages], [m.id for m in absorbed]))
+        self.proposed.append(([m.id for m in messages], [m.id for m in absorbed.messages]))
         self.thought.append(self.clock.now())
         try:
             await self.clock.sleep(self.thinking)
@@ -96,14 +98,18 @@ class FakeDesk:
         if self.when_ready is not None:
             asyncio.get_running_loop().call_soon(self.when_ready)
         *joined, last = messages
+        if self.gives_up:
+            decisions = tuple(Decision(message_id=m.id, action=Action.FAILED) for m in messages)
+            return Proposal(messages=tuple(messages), epoch=epoch, decisions=decisions)
         return Proposal(
             messages=tuple(messages),
             epoch=epoch,
+            withdraws=absorbed.reply_ids,
             decisions=(
                 *(Decision(message_id=m.id, action=Action.JOINED) for m in joined),
                 Decision(message_id=last.id, action=Action.KEYWORD_REPLIED),
             ),
-            answered=(*absorbed, *messages),
+            answered=(*absorbed.messages, *messages),
             replies=(Outgoing(text="x"),) * self.says,
         )
 
@@ -116,27 +122,37 @@ class FakeDesk:
             return Answered(settled=frozenset(i for i in ids if i in self.decided))
         if proposal.epoch != self.epoch:
             return Answered()
+        if not self.queued.issuperset(proposal.withdraws):
+            return Answered(late=True)
         self._decide(proposal.decisions)
+        self.queued.difference_update(proposal.withdraws)
+        self.taken_back.update(proposal.withdraws)
         replies = tuple(MessageId(next(self._reply_ids)) for _ in proposal.replies)
         self.queued.update(replies)
         self.answers.update({r: [m.id for m in proposal.answered] for r in replies})
         return Answered(settled=frozenset(ids), messages=proposal.answered, reply_ids=replies)
 
-    async def withdraw(self, answered: Answered) -> bool:
-        await asyncio.sleep(0)
-        if not self.queued.issuperset(answered.reply_ids):
+    def hold_back(self, chat_id: ChatId, ids: Sequence[MessageId]) -> bool:
+        assert not self.held_back, "held back twice"
+        if not self.queued.issuperset(ids):
             return False
-        self.queued.difference_update(answered.reply_ids)
-        self.taken_back.update(answered.reply_ids)
+        self.held_back.update(ids)
         return True
+
+    def let_go(self, chat_id: ChatId) -> None:
+        self.held_back.clear()
 
     async def dismiss(self, messages: Sequence[Message], action: Action, detail: str | None = None) -> None:
         await asyncio.sleep(0)
         self._decide([Decision(message_id=m.id, action=action) for m in messages if m.id not in self.decided])
 
     def claim(self) -> None:
-        """The sender takes everything that is queued."""
+        """Another process, which knows of no hold, takes everything that is queued."""
         self.queued.clear()
+
+    def send(self) -> None:
+        """Our own sender takes what it may."""
+        self.queued &= self.held_back
 
     def standing(self) -> list[list[int]]:
         """What each reply answers that was not taken back."""
@@ -156,7 +172,7 @@ class Shop:
 
     def __post_init__(self) -> None:
         self.desk = FakeDesk(self.clock)
-        self.lanes = Lanes(self.desk, self.clock, POLICY)
+        self.lanes = Lanes(self.desk, self.desk, self.clock, POLICY)
 
     @property
     def lane(self) -> Lane:
@@ -243,6 +259,90 @@ async def test_a_claimed_reply_stays_and_the_next_message_is_the_next_turn(shop:
     shop.push(2)
     await shop.clock.settle()
     assert shop.desk.standing() == [[1], [2]]
+
+
+async def test_a_reply_that_is_held_back_is_neither_sent_nor_withdrawn_before_the_joint_answer(
+    shop: Shop,
+) -> None:
+    shop.push(1)
+    await shop.clock.settle()
+    shop.desk.thinking = 5 * SECOND
+    shop.push(2)
+    await shop.clock.advance(6 * SECOND)
+    shop.desk.send()
+    assert shop.desk.held_back == shop.desk.queued == set(shop.desk.answers)
+    assert shop.desk.taken_back == set()
+    await shop.clock.settle()
+    assert shop.desk.standing() == [[1, 2]]
+    assert shop.desk.held_back == set()
+
+
+async def test_a_joint_answer_that_comes_too_late_gives_way_to_one_to_the_new_message(shop: Shop) -> None:
+    shop.push(1)
+    await shop.clock.settle()
+    shop.desk.thinking = 5 * SECOND
+    shop.push(2)
+    await shop.clock.advance(6 * SECOND)
+    shop.desk.claim()
+    await shop.clock.settle()
+    assert shop.desk.proposed[1:] == [([2], [1]), ([2], [])]
+    assert shop.desk.standing() == [[1], [2]]
+
+
+@pytest.mark.parametrize("how", ["breaks", "gives up", "is not kept"])
+async def test_when_the_joint_answer_fails_the_earlier_reply_goes_out(shop: Shop, how: str) -> None:
+    shop.push(1)
+    await shop.clock.settle()
+    shop.desk.error = RuntimeError("the flow broke") if how == "breaks" else None
+    shop.desk.gives_up = how == "gives up"
+    shop.desk.refuses_commit = ValueError("a text that PostgreSQL refuses") if how == "is not kept" else None
+    shop.push(2)
+    with capture_logs():
+        await shop.clock.settle()
+    assert shop.desk.decided == {1: Action.KEYWORD_REPLIED, 2: Action.FAILED}
+    assert shop.desk.standing() == [[1]]
+    shop.desk.send()
+    assert shop.desk.queued == set()
+
+
+async def test_a_stale_joint_answer_keeps_everything_for_the_next(shop: Shop) -> None:
+    shop.push(1)
+    await shop.clock.settle()
+    shop.desk.thinking = 5 * SECOND
+    shop.push(2)
+    await shop.clock.advance(6 * SECOND)
+    shop.desk.epoch += 1
+    await shop.clock.settle()
+    assert shop.desk.proposed[1:] == [([2], [1]), ([2], [1])]
+    assert shop.desk.standing() == [[1, 2]]
+
+
+@pytest.mark.parametrize("what", ["a human", "a merge"])
+async def test_what_ends_a_turn_lets_go_of_the_earlier_reply(shop: Shop, what: str) -> None:
+    shop.push(1)
+    await shop.clock.settle()
+    shop.push(2)
+    await shop.clock.advance(SECOND)
+    assert shop.desk.held_back
+    if what == "a human":
+        shop.lane.stand_aside(MessageId(3))
+    else:
+        shop.lanes.merge(OTHER, CHAT)
+    await shop.clock.settle()
+    assert shop.desk.held_back == set()
+    assert shop.desk.taken_back == set()
+
+
+async def test_a_closed_lane_withdraws_nothing(shop: Shop) -> None:
+    shop.push(1)
+    await shop.clock.settle()
+    shop.desk.thinking = 5 * SECOND
+    shop.push(2)
+    await shop.clock.advance(6 * SECOND)
+    await shop.lanes.close()
+    assert shop.desk.standing() == [[1]]
+    assert shop.desk.queued == set(shop.desk.answers)
+    assert shop.desk.decided == {1: Action.KEYWORD_REPLIED}
 
 
 async def test_delivered_replies_are_not_asked_for_again(shop: Shop) -> None:
@@ -541,8 +641,11 @@ class Story:
     async def claim(self) -> None:
         self.shop.desk.claim()
 
+    async def send(self) -> None:
+        self.shop.desk.send()
+
     async def delivery(self) -> None:
-        self.shop.desk.claim()
+        self.shop.desk.send()
         self.shop.lane.delivered()
 
     async def typing(self) -> None:
@@ -568,6 +671,12 @@ class Story:
 
     async def mend(self) -> None:
         self.shop.desk.error = None
+
+    async def give_up(self) -> None:
+        self.shop.desk.gives_up = True
+
+    async def take_heart(self) -> None:
+        self.shop.desk.gives_up = False
 
     async def slow(self) -> None:
         self.shop.desk.thinking = 5 * SECOND
@@ -599,3 +708,6 @@ async def test_whatever_happens_each_message_is_decided_once_and_answered_in_ord
     assert story.shop.clock.work.is_idle
     answered = [i for ids in story.shop.desk.standing() for i in ids]
     assert answered == sorted(set(answered))
+    said = (Action.KEYWORD_REPLIED, Action.JOINED)
+    assert answered == sorted(i for i, action in story.shop.desk.decided.items() if action in said)
+    assert story.shop.desk.held_back == set()

@@ -114,7 +114,7 @@ async def test_what_gathers_while_a_commit_is_under_way_is_the_next_batch(world:
         for n in range(1, 1100):
             box.put(said(f"M{n}"))
     assert ear.heard == [f"M{n}" for n in range(1100)]
-    assert store.batches == [1, 500, 500, 99]
+    assert store.batches == [1, *[200] * 5, 99]
     assert await world.count("messages") == 1100
 
 

@@ -56,7 +56,7 @@ class TestMake:
 
     def test_a_second_call_installs_nothing(self, clone: Path) -> None:
         set_up(clone, ".runtime", ".dev")
-        assert planned(clone, "demo") == ".venv/bin/python -m bot demo\n"
+        assert planned(clone, "demo") == "exec .venv/bin/python -m bot demo\n"
         assert "install" not in planned(clone, "check")
 
     def test_a_test_after_a_demo_adds_the_tools(self, clone: Path) -> None:

@@ -1,6 +1,7 @@
 """The people of a story: customers and owners with their phones; they only ever act through a phone."""
 
 import datetime as dt
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ T = TypeVar("T")
 _PATIENCE = 10.0  # seconds; a test that is right waits for milliseconds
 
 
-class Person:
+class Person(ABC):
     """Someone with a phone. Without `to`, a customer means the only owner, and an owner means oneself.
 
     `number` is +5511…; `lid` and `phone_jid` are the account's two ids as text.
@@ -150,8 +151,9 @@ class Person:
         state = ChatState(state="paused" if stops else "composing", recording=recording, sender=self.number)
         self.phone.send_chat_state(state, to=self._whom(to), addressed=addressed)
 
+    @abstractmethod
     def _whom(self, to: "Person | None") -> Account:
-        raise NotImplementedError
+        """Whose phone hears it."""
 
     def _receipt(self, kind: str, message: Heard | str, more: tuple[str, ...], to: "Person | None") -> None:
         first = message if isinstance(message, str) else message.id

@@ -178,6 +178,7 @@ class Desk:
                     await self.commit(await until_stored(lambda: self._propose_command(message)))
                 ).settled
         except Exception:
+            # One command that cannot be carried out must not hold up its chat.
             log.exception("command_failed", message_id=message.id, command=message.command)
             await self.dismiss([message], Action.FAILED, "command")
 

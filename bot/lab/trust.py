@@ -6,16 +6,11 @@ the library's memory before its first connection.
 """
 
 import atexit
-import contextlib
 import functools
 import importlib
-import io
-import logging
-import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +20,7 @@ from bot.lab.errors import TooLate, UnexpectedLibrary
 from bot.lab.keys import KeyPair
 from bot.lab.library import Library
 from bot.lab.nodes import Tokens
+from bot.transports.whatsapp.library import provide_libmagic, undisturbed
 
 # How a lab of another process says whom to trust.
 ROOT_VARIABLE, CERTIFICATE_VARIABLE = "WHATSAPP_LAB_ROOT", "WHATSAPP_LAB_CERTIFICATE"
@@ -58,36 +54,10 @@ def adopt(certificate: Path, noise_root: bytes) -> None:
 def _load(certificate: Path) -> Library:
     if "neonize" in sys.modules:
         raise TooLate("neonize was imported before the lab: import bot.lab first, or call prepare() earlier")
-    with lent("SSL_CERT_FILE", str(certificate)), _quietly():
-        _provide_libmagic()
+    with lent("SSL_CERT_FILE", str(certificate)), undisturbed():
+        provide_libmagic()
         binder = importlib.import_module("neonize._binder")
     path = getattr(binder.gocode, "_name", None)
     if not path:
         raise UnexpectedLibrary("neonize does not say which library it has loaded")
     return Library(Path(path).resolve())
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """neonize configures the root logger when it is imported, and leaves a pipe and a process behind."""
-    root, popen = logging.getLogger(), os.popen
-    handlers, level = root.handlers[:], root.level
-
-    def finished(command: str) -> io.StringIO:
-        with popen(command) as pipe:
-            return io.StringIO(pipe.read())
-
-    os.popen = finished  # type: ignore[assignment] # only for `uname`, whose output is all that is read
-    try:
-        yield
-    finally:
-        os.popen = popen
-        root.handlers[:] = handlers
-        root.setLevel(level)
-
-
-def _provide_libmagic() -> None:
-    try:
-        importlib.import_module("magic")
-    except ImportError:
-        importlib.import_module("pylibmagic")

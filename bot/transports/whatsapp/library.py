@@ -49,8 +49,8 @@ class Neonize:
 def load() -> Neonize:
     """Raises TransportError where neonize has no library for this machine."""
     try:
-        with _undisturbed():
-            _provide_libmagic()
+        with undisturbed():
+            provide_libmagic()
             neonize = _import()
     except (ImportError, OSError, RuntimeError) as exc:
         raise TransportError(f"neonize cannot be loaded on this machine: {redacted(str(exc))}") from exc
@@ -104,7 +104,8 @@ def silence_go_output() -> None:
     sys.stdout = os.fdopen(copy, "w", buffering=1, encoding=sys.stdout.encoding, closefd=False)
 
 
-def _provide_libmagic() -> None:
+def provide_libmagic() -> None:
+    """Makes `import magic`, which neonize does, work on a machine without libmagic."""
     try:
         importlib.import_module("magic")
     except ImportError:
@@ -113,7 +114,7 @@ def _provide_libmagic() -> None:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """neonize configures the root logger when it is imported, and leaves a pipe and a process behind."""
     root, popen = logging.getLogger(), os.popen
     handlers, level = root.handlers[:], root.level

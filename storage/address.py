@@ -22,15 +22,14 @@ def read_address(url: str) -> Address:
     """Raises BadDatabaseUrl, which never quotes the URL: a misread one has its password anywhere."""
     scheme, _, rest = url.strip().partition("://")
     if scheme not in ("postgresql", "postgres") or not rest:
-        raise BadDatabaseUrl(f"the database URL (DATABASE_URL or database.url) must look like {_FORM}")
+        raise BadDatabaseUrl(f"must look like {_FORM}")
     try:
         parts = urlsplit(url.strip())
     except ValueError:  # it quotes what it could not read, hence `from None`
-        raise BadDatabaseUrl(f"the database URL has a broken host; it must look like {_FORM}") from None
+        raise BadDatabaseUrl(f"has a broken host; it must look like {_FORM}") from None
     if parts.fragment or "@" in parts.path or "@" in parts.query.partition("&")[0].partition("=")[0]:
         raise BadDatabaseUrl(
-            "the database URL (DATABASE_URL or database.url) has a special character in its user or password: "
-            "write # as %23, / as %2F, ? as %3F, @ as %40"
+            "has a special character in its user or password: write # as %23, / as %2F, ? as %3F, @ as %40"
         )
     login, at, hosts = parts.netloc.rpartition("@")
     user, colon, password = login.partition(":")

@@ -8,6 +8,8 @@ StorageError
 ├── SchemaTooNew            the database was migrated by a newer Sidestep
 ├── SchemaDiffers           an applied migration is not the one that is shipped
 ├── MigrationFailed         a migration was refused by the server; nothing of it remains
+├── NumberTaken             a number is linked to another account of this database
+├── FaceRefused             a face cannot be shown in the schema public
 ├── BackupFailed            a backup could not be written or is not readable
 ├── RestoreFailed           a backup could not be restored; nothing was changed
 └── EmbeddedError           the PostgreSQL that we run ourselves
@@ -30,7 +32,11 @@ class LoginRefused(StoreUnavailable):
 
 
 class BadDatabaseUrl(StorageError):
-    """The database URL cannot be read."""
+    """The database URL cannot be read. `problem` says so without a subject, for who knows where the URL came from."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the database URL {problem}")
+        self.problem = problem
 
 
 class UnsupportedServer(StorageError):
@@ -47,6 +53,14 @@ class SchemaDiffers(StorageError):
 
 class MigrationFailed(StorageError):
     """A migration file cannot be read, or the server refused it."""
+
+
+class NumberTaken(StorageError):
+    """Two accounts of one database cannot have the same number."""
+
+
+class FaceRefused(StorageError):
+    """Something else stands where a face is to be shown, or we may not put it there."""
 
 
 class BackupFailed(StorageError):

@@ -16,6 +16,8 @@ SELECT m.id, m.external_id FROM sidestep.outbox o
  WHERE o.due_at IS NOT NULL AND m.external_id IS NOT NULL
 """
 
+IS_KNOWN = "SELECT EXISTS (SELECT FROM sidestep.message_keys WHERE external_id = $1)"
+
 
 async def newest_at(database: Database) -> datetime | None:
     """When a message was last recorded, by the clock of whoever did it; None before the first."""
@@ -27,3 +29,8 @@ async def unanswered(database: Database) -> Mapping[MessageId, ExternalId]:
     """The platform's ids of the messages whose replies are queued and have not left."""
     rows = await database.fetch(UNANSWERED)
     return {MessageId(row["id"]): ExternalId(row["external_id"]) for row in rows}
+
+
+async def is_known(database: Database, external_id: ExternalId) -> bool:
+    """Whether there is a message with this id of the platform's."""
+    return bool(await database.fetchval(IS_KNOWN, external_id))

@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 
 from storage.database import Database
 from storage.errors import StorageError, StoreUnavailable
+from storage.identities import Identities
 from storage.models import (
     Account,
-    AccountId,
     Address,
     Arrival,
     ChatId,
-    Decision,
+    ChatNamed,
     InboundMessage,
+    Jid,
     Merge,
     Message,
     MessageId,
     Recorded,
     TenantId,
 )
-from storage.rows import arrival_columns, decision_columns, event_json, message_of, printable, recorded_of
+from storage.rows import (
+    arrival_columns,
+    clamped,
+    event_json,
+    medium_of,
+    message_columns,
+    message_of,
+    printable,
+    recorded_of,
+    remembered,
+)
 
 REFUSED = (asyncpg.PostgresError, asyncpg.InterfaceError, UnicodeError, ValueError, OverflowError)
 """What a batch's own content can raise; failures of the server are StoreUnavailable by then."""
 
 _MONTHS_AHEAD = timedelta(days=62)
-_IDENTITIES_KEPT = 50_000
+_TICK = timedelta(milliseconds=1)  # the past ends so long before now, in ids as in sidestep.record_past
 _LOOKS = 5
 
 
@@ -39,22 +49,46 @@ class BadArrival(StorageError):
     """Something in a batch that PostgreSQL will never take; nothing of the batch was recorded."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Party:
-    """A chat, or a group's sender, as an event names it."""
-
-    account_id: AccountId
-    address: Address
-    name: str | None
-    kind: Literal["person", "group", "sender"]
-
-
 ENSURE_MONTHS = "SELECT sidestep.ensure_months($1, $2)"
-IDENTIFY_CHAT = "SELECT chat_id, gone_chat_id FROM sidestep.identify_chat($1, $2, $3, $4, $5, $6, $7, $8)"
-IDENTIFY_SENDER = "SELECT chat_id, gone_chat_id FROM sidestep.identify_sender($1, $2, $3, $4, $5, $6, $7)"
 RECORD = """
-SELECT ordinal, is_new, id, chat_id, thread_id, action_taken
-  FROM sidestep.record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+SELECT ordinal, is_new, id, chat_id, thread_id, action_taken, changed_id, text, edited_at, deleted_at
+  FROM sidestep.record($1, $2, $3, $4,
+       $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
+"""
+# The same with the media that come with it: their rows are there as soon as the messages, so that no crash loses one.
+RECORD_WITH_MEDIA = """
+WITH recorded AS MATERIALIZED (
+    SELECT * FROM sidestep.record($1, $2, $3, $4,
+           $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)),
+expected AS (
+    INSERT INTO sidestep.media AS m (tenant_id, account_id, chat_id, message_id, type, due_at, created_at)
+    SELECT $1, $2, r.chat_id, r.id, i.type, $4, $4
+      FROM recorded r JOIN unnest($23::text[]) WITH ORDINALITY i (type, ordinal) USING (ordinal)
+     WHERE r.is_new AND i.type IS NOT NULL
+    ON CONFLICT (tenant_id, chat_id, message_id, ordinal) DO UPDATE SET due_at = excluded.due_at
+     WHERE m.status = 'pending')
+SELECT ordinal, is_new, id, chat_id, thread_id, action_taken, changed_id, text, edited_at, deleted_at FROM recorded
+"""
+# The inner call first: media are looked for among what is recorded by then.
+RECORD_PAST = """
+SELECT sidestep.expect_past_media($1, $2, $3, $4, $5, $8, $9,
+       sidestep.record_past($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
+                            $18, $19, $20)) AS record_past
+"""
+# What an import has told before gets its id here, and is not new to the statement above.
+ADOPT_IMPORTS = "SELECT sidestep.adopt_imports($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+ERASED_AMONG = "SELECT sidestep.erased_among($1, $2)"
+# Only whom nobody has heard live: there the name is newer.
+NAME_CONTACTS = """
+UPDATE sidestep.contacts c SET push_name = n.name, updated_at = $4
+  FROM unnest($2::text[], $3::text[]) n (jid, name)
+ WHERE c.tenant_id = $1 AND n.jid IN (c.jid, c.lid) AND c.push_name IS NULL
+"""
+NAME_CHAT = """
+UPDATE sidestep.chats c SET name = $5, updated_at = $6
+  FROM sidestep.chat_aliases a
+ WHERE a.tenant_id = $1 AND a.account_id = $2 AND a.channel = $3 AND a.jid = $4
+   AND c.tenant_id = a.tenant_id AND c.chat_id = a.chat_id AND c.is_group AND c.name IS DISTINCT FROM $5
 """
 QUARANTINE = """
 INSERT INTO sidestep.quarantine (tenant_id, account_id, external_id, event, error, received_at)
@@ -62,7 +96,8 @@ VALUES ($1, $2, $3, $4, $5, $6)
 """
 _COLUMNS = """
 m.tenant_id, c.account_id, m.chat_id, c.jid AS chat_jid, m.id, m.thread_id, m.direction, m.author, m.type,
-m.external_id, m.text, m.media_url, m.is_group, m.addressed, m.reply_to, m.command, m.metadata, m.sent_at, p.jid, p.lid
+m.external_id, m.text, m.media_url, m.is_group, m.addressed, m.reply_to, m.command, m.metadata, m.sent_at,
+m.edited_at, m.deleted_at, m.sender_device, p.jid, p.lid
 """
 UNDECIDED = (
     "SELECT"
@@ -73,20 +108,28 @@ UNDECIDED = (
   JOIN sidestep.chats c ON c.tenant_id = d.tenant_id AND c.chat_id = d.chat_id
   LEFT JOIN sidestep.contacts p ON p.tenant_id = m.tenant_id AND p.contact_id = m.sender_id
  WHERE d.tenant_id = $1 AND c.account_id = $2 AND d.action_taken IS NULL
+   AND ($3::timestamptz IS NULL OR d.message_id < sidestep.id_floor($3))
  ORDER BY m.id
 """
 )
+# What nobody has answered while the bot was silent, see sidestep.reopen_backlog.
+REOPENED = UNDECIDED.replace(" ORDER BY m.id", "   AND d.event_type LIKE 'back:%'\n ORDER BY m.id")
 # The read begins at the newest message and ends at the thread's first. The CASE hides from the planner what it would
 # take for selective: from there on nearly every message is of the thread, so that to stop at the limit is all it needs.
+# A customer's request for a person is a command, and yet a part of the conversation.
 HISTORY = (
     "SELECT"  # noqa: S608  constants of ours
     + _COLUMNS
-    + """
+    + """, d.action_taken AS first_action
   FROM sidestep.messages m
   JOIN sidestep.chats c ON c.tenant_id = m.tenant_id AND c.chat_id = m.chat_id
   LEFT JOIN sidestep.outbox o ON o.tenant_id = m.tenant_id AND o.chat_id = m.chat_id AND o.id = m.id
   LEFT JOIN sidestep.contacts p ON p.tenant_id = m.tenant_id AND p.contact_id = m.sender_id
- WHERE m.tenant_id = $1 AND m.chat_id = $2 AND m.command IS NULL
+  LEFT JOIN sidestep.decisions d ON d.tenant_id = m.tenant_id AND d.chat_id = m.chat_id AND d.message_id = m.id
+        AND d.event_type = 'message'
+ WHERE m.tenant_id = $1 AND m.chat_id = $2
+   AND (m.command IS NULL OR (m.author = 'customer' AND d.action_taken = 'handed_off'))
+   AND m.deleted_at IS NULL AND m.type NOT IN ('edit', 'revoke') AND (m.type <> 'reaction' OR m.text <> '')
    AND m.id >= (SELECT sidestep.id_floor(t.created_at) FROM sidestep.threads t
                  WHERE t.tenant_id = $1 AND t.chat_id = $2 AND t.status = 'active')
    AND CASE WHEN m.thread_id = (SELECT s.active_thread_id FROM sidestep.chat_state s
@@ -98,19 +141,19 @@ HISTORY = (
 STILL_OPEN = """
 SELECT message_id FROM sidestep.decisions
  WHERE tenant_id = $1 AND chat_id = sidestep.chat_now($1, $2) AND message_id = ANY ($3)
-   AND event_type = 'message' AND action_taken IS NULL
+   AND action_taken IS NULL
 """
-DECIDE = "SELECT sidestep.decide($1, $2, $3, $4, $5, $6)"
+FORGET_CHANGES = "DELETE FROM sidestep.early_changes WHERE tenant_id = $1 AND id < sidestep.id_floor($2)"
 
 
 class MessageStore:
-    """Messages of all accounts. Remembers which identities it has resolved; everything else is in PostgreSQL."""
+    """Messages of all accounts. Everything that lasts is in PostgreSQL."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._identified: set[_Party] = set()
-        self._merges: list[Merge] = []
+        self._identities = Identities(database)
         self._months: tuple[datetime, datetime] | None = None
+        self._past_months: set[datetime] = set()
 
     async def record(
         self, account: Account, arrivals: Sequence[Arrival], now: datetime
@@ -123,27 +166,78 @@ class MessageStore:
         """
         try:
             await self.ensure_months(now)
-            rows = await self._record(account, arrivals, now)
+            rows = await self._record(*_recording(arrivals, now), account, arrivals, now)
         except REFUSED as exc:
             raise BadArrival(f"{type(exc).__name__}: {exc}") from exc
-        merges, self._merges = self._merges, []
-        return [recorded_of(account, arrivals[row["ordinal"] - 1], row, now) for row in rows], merges
+        recorded = [recorded_of(account, arrivals[row["ordinal"] - 1], row, now) for row in rows]
+        return recorded, self._identities.take_merges()
+
+    async def record_past(
+        self, account: Account, arrivals: Sequence[Arrival], now: datetime
+    ) -> tuple[int, list[Merge]]:
+        """Record what was said before, in one commit and each at its own time; returns how many were new.
+
+        Nothing wakes: all are decided as imported, and no chat's state changes. In an order that lasts
+        within one second only as long as `arrivals` has it. What was erased stays so. Merges and errors are as with
+        `record`.
+        """
+        try:
+            ids = [printable(a.event.external_id) for a in arrivals]
+            erased = set(await self._database.fetchval(ERASED_AMONG, account.tenant_id, ids))
+            arrivals = [a for a, known_as in zip(arrivals, ids, strict=True) if known_as not in erased]
+            if not arrivals:
+                return 0, []
+            await self.make_months_of(arrivals, now)
+            columns = message_columns(arrivals, now)
+            await self._adopt(account, arrivals, columns, now)
+            [row] = await self._record(RECORD_PAST, columns, account, arrivals, now)
+        except REFUSED as exc:
+            self._past_months.clear()  # one may have been dropped since
+            raise BadArrival(f"{type(exc).__name__}: {exc}") from exc
+        return int(row["record_past"]), self._identities.take_merges()
+
+    async def _adopt(
+        self, account: Account, arrivals: Sequence[Arrival], columns: tuple[list[Any], ...], now: datetime
+    ) -> None:
+        await self._identities.know(account, [a.event for a in arrivals], now)
+        jid, _, _, external_id, author, kind, is_group, text, _, _, _, sent_at, raw, *_ = columns
+        await self._database.execute(
+            ADOPT_IMPORTS, account.tenant_id, account.account_id, account.channel,
+            jid, external_id, author, kind, is_group, text, sent_at, raw,
+        )  # fmt: skip
+
+    async def name_contacts(self, account: Account, names: Mapping[Jid, str], now: datetime) -> None:
+        """Give contacts a name who have none; of others nothing is kept."""
+        await self._database.execute(
+            NAME_CONTACTS, account.tenant_id, list(names), [printable(n) for n in names.values()], now
+        )
+
+    async def name_chat(self, account: Account, named: ChatNamed, now: datetime) -> None:
+        """A group's subject. Of a group that has no chat nothing is kept."""
+        await self._database.execute(
+            NAME_CHAT, account.tenant_id, account.account_id, account.channel,
+            named.chat.jid, printable(named.name), now,
+        )  # fmt: skip
 
     async def _record(
-        self, account: Account, arrivals: Sequence[Arrival], now: datetime
+        self,
+        statement: str,
+        columns: tuple[list[Any], ...],
+        account: Account,
+        arrivals: Sequence[Arrival],
+        now: datetime,
     ) -> list[asyncpg.Record]:
-        columns = arrival_columns(arrivals, now)
         for _ in range(_LOOKS):
-            await self._identify(account, arrivals, now)
+            await self._identities.know(account, [a.event for a in arrivals], now)
             try:
                 return await self._database.fetch(
-                    RECORD, account.tenant_id, account.account_id, account.channel, now, *columns
+                    statement, account.tenant_id, account.account_id, account.channel, now, *columns
                 )
             except asyncpg.PostgresError as exc:
                 if exc.sqlstate != "SS001":
                     raise
                 # Another session has merged or erased one of the chats since we looked: look again.
-                self._identified.clear()
+                self._identities.forget()
         raise StoreUnavailable(
             "a chat changed under each attempt to record its messages; the call can be repeated"
         )
@@ -162,22 +256,34 @@ class MessageStore:
             await self._database.execute(ENSURE_MONTHS, *span)
             self._months = span
 
-    async def undecided(self, account: Account) -> list[Message]:
-        """What was recorded and not decided, oldest first: what a killed daemon left behind."""
-        rows = await self._database.fetch(UNDECIDED, account.tenant_id, account.account_id)
+    async def make_months_of(self, arrivals: Sequence[Arrival], now: datetime) -> None:
+        """Make the months of the past that these need."""
+        for month in {_month(min(clamped(a.event.sent_at, now), now - _TICK)) for a in arrivals}:
+            if month not in self._past_months:
+                await self._database.execute(ENSURE_MONTHS, month, month)
+                self._past_months.add(month)
+
+    async def undecided(self, account: Account, before: datetime | None = None) -> list[Message]:
+        """What was recorded, until then, and not decided, oldest first: what a killed daemon left behind."""
+        rows = await self._database.fetch(UNDECIDED, account.tenant_id, account.account_id, before)
+        return [message_of(row) for row in rows]
+
+    async def reopened(self, account: Account) -> list[Message]:
+        """What asks once more, oldest first: the bot was silent, is back, and nobody has answered it."""
+        rows = await self._database.fetch(REOPENED, account.tenant_id, account.account_id, None)
         return [message_of(row) for row in rows]
 
     async def history(self, tenant_id: TenantId, chat_id: ChatId, limit: int) -> list[Message]:
-        """The newest messages of the active thread, oldest first; commands and what was never said are left out."""
-        rows = await self._database.fetch(HISTORY, tenant_id, chat_id, limit)
-        return [message_of(row) for row in reversed(rows)]
+        """The newest messages of the active thread, oldest first, as they read now.
 
-    async def decide(
-        self, tenant_id: TenantId, chat_id: ChatId, decisions: Sequence[Decision], now: datetime
-    ) -> list[Decision]:
-        """Close open decisions; returns those that this call has closed, the others were closed before."""
-        closed = await self._database.fetchval(DECIDE, tenant_id, chat_id, now, *decision_columns(decisions))
-        return [d for d in decisions if d.message_id in closed]
+        Commands, what was never said and what was taken back are left out.
+        """
+        rows = await self._database.fetch(HISTORY, tenant_id, chat_id, limit)
+        return [remembered(row) for row in reversed(rows)]
+
+    async def forget_changes(self, tenant_id: TenantId, before: datetime) -> int:
+        """Wait no longer for the targets of edits, revokes and reactions that came before then; returns how many."""
+        return int((await self._database.execute(FORGET_CHANGES, tenant_id, before)).split()[-1])
 
     async def still_open(
         self, tenant_id: TenantId, chat_id: ChatId, ids: Sequence[MessageId]
@@ -196,48 +302,15 @@ class MessageStore:
         is_group: bool = False,
     ) -> ChatId:
         """The one chat behind an address, made, completed or merged as needed; `record` tells of a merge."""
-        row = await self._database.fetchrow(
-            IDENTIFY_CHAT, account.tenant_id, account.account_id, account.channel,
-            address.jid, address.alt, is_group, name, now,
-        )  # fmt: skip
-        assert row is not None  # noqa: S101  the function returns exactly one row
-        self._merges += _merges([row])
-        return ChatId(row["chat_id"])
-
-    async def _identify(self, account: Account, arrivals: Sequence[Arrival], now: datetime) -> None:
-        """Make sure that every address of the batch leads to its chat and contact; rare once they are known."""
-        parties = dict.fromkeys(p for a in arrivals for p in _parties(account, a.event))
-        for party in parties:
-            if party in self._identified:
-                continue
-            if party.kind == "sender":
-                rows = await self._database.fetch(
-                    IDENTIFY_SENDER, account.tenant_id, account.account_id, account.channel,
-                    party.address.jid, party.address.alt, party.name, now,
-                )  # fmt: skip
-                self._merges += _merges(rows)
-            else:
-                is_group = party.kind == "group"
-                await self.identify(account, party.address, now, name=party.name, is_group=is_group)
-            if len(self._identified) >= _IDENTITIES_KEPT:
-                self._identified.clear()
-            self._identified.add(party)
+        return await self._identities.identify(account, address, now, name=name, is_group=is_group)
 
 
-def _parties(account: Account, event: InboundMessage) -> list[_Party]:
-    # The push name of an event from our own side is the owner's, not the customer's.
-    name = None if event.from_me else event.push_name
-    if not event.is_group:
-        return [_Party(account.account_id, event.chat, name, "person")]
-    parties = [_Party(account.account_id, event.chat, None, "group")]
-    if not event.from_me:
-        parties.append(_Party(account.account_id, event.sender, name, "sender"))
-    return parties
+def _recording(arrivals: Sequence[Arrival], now: datetime) -> tuple[str, tuple[list[Any], ...]]:
+    """The statement that records these, with its arrays: another one where there are media among them."""
+    columns = arrival_columns(arrivals, now)
+    media = [medium_of(a.event) for a in arrivals]
+    return (RECORD_WITH_MEDIA, (*columns, media)) if any(media) else (RECORD, columns)
 
 
-def _merges(rows: Sequence[asyncpg.Record]) -> list[Merge]:
-    return [
-        Merge(keep=ChatId(row["chat_id"]), gone=ChatId(row["gone_chat_id"]))
-        for row in rows
-        if row["gone_chat_id"] is not None
-    ]
+def _month(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)

@@ -5,6 +5,7 @@ its line in `sidestep.schema_migrations`. An advisory lock lets one process migr
 nothing to do. The schema `sidestep` exists before the first file runs, because the ledger lives in it.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -35,7 +36,7 @@ _APPLIED = "SELECT version, name, sha256 FROM sidestep.schema_migrations ORDER B
 _RECORD = "INSERT INTO sidestep.schema_migrations (version, name, sha256) VALUES ($1, $2, $3)"
 _SCHEMA_EXISTS = "SELECT to_regnamespace('sidestep') IS NOT NULL"
 _MAKE_SCHEMA = "CREATE SCHEMA sidestep"
-_MAKE_LEDGER = """
+LEDGER = """
     CREATE TABLE IF NOT EXISTS sidestep.schema_migrations (
         version    text PRIMARY KEY,
         name       text NOT NULL,
@@ -48,6 +49,10 @@ _MAKE_LEDGER = """
     COMMENT ON COLUMN sidestep.schema_migrations.sha256 IS 'Of the file as it was applied; it may not change.';
     COMMENT ON COLUMN sidestep.schema_migrations.applied_at IS 'When.'
 """
+
+# Row level security of tables that have just been made, and what the tenants' roles may do with them.
+_HAS_WALL = "SELECT to_regprocedure('sidestep.wall_off()') IS NOT NULL"
+_WALL_OFF = "SELECT sidestep.wall_off()"
 
 _log = structlog.get_logger(__name__)
 
@@ -94,6 +99,16 @@ async def pending(database: Database, folder: Path = MIGRATIONS) -> list[Migrati
         return await _pending(connection, shipped(folder))
 
 
+def state_in_words(place: str, todo: Sequence[Migration], folder: Path = MIGRATIONS) -> str:
+    """How far the schema at a place is, as what `pending` has found says: the end of a sentence."""
+    if not todo:
+        return "is up to date"
+    if len(todo) == len(shipped(folder)):
+        return f"at {place} is empty: the first start sets it up"
+    behind = "a migration is" if len(todo) == 1 else f"{len(todo)} migrations are"
+    return f"at {place} is of an older version, and {behind} pending: the next start applies them, or sidestep migrate"
+
+
 async def migrate(
     database: Database,
     backup_to: Path | None = None,
@@ -116,6 +131,8 @@ async def migrate(
         for migration in todo:
             await _apply(connection, migration)
             _log.info("migration_applied", migration=migration.label)
+        if todo and await connection.fetchval(_HAS_WALL):
+            await connection.execute(_WALL_OFF)
     return todo
 
 
@@ -157,7 +174,7 @@ async def _make_ledger(connection: Connection, place: str) -> None:
         # IF NOT EXISTS would ask for the right to create even where there is nothing to do.
         if not await connection.fetchval(_SCHEMA_EXISTS):
             await connection.execute(_MAKE_SCHEMA)
-        await connection.execute(_MAKE_LEDGER)
+        await connection.execute(LEDGER)
     except asyncpg.InsufficientPrivilegeError as exc:
         raise MigrationFailed(
             f"the user may not create a schema in {place} ({exc.args[0]}): "
@@ -173,6 +190,7 @@ async def _back_up(
             raise BackupFailed(
                 f"{database.address.place} holds messages, and no folder for a backup is given"
             )
+        await asyncio.to_thread(_make_folder, folder)
         taken_at = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         saved = await backup(database.address.url, folder / f"before-{first.label}-{taken_at}.dump")
     except BackupFailed as exc:
@@ -183,6 +201,13 @@ async def _back_up(
         _log.warning("migrating_without_backup", reason=str(exc))
     else:
         _log.info("backup_written", path=str(saved.path), size_bytes=saved.size_bytes)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise BackupFailed(f"the folder {folder} cannot be made: {exc.strerror}") from exc
 
 
 async def _apply(connection: Connection, migration: Migration) -> None:

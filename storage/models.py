@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import Any, NewType
+
+from storage.hours import Closed, Hours
+from storage.notify import Notify
+from storage.zones import zone_of
 
 TenantId = NewType("TenantId", int)
 AccountId = NewType("AccountId", int)
@@ -19,7 +23,13 @@ ContactId = NewType("ContactId", int)
 ChatId = NewType("ChatId", int)
 ThreadId = NewType("ThreadId", int)
 MessageId = NewType("MessageId", int)
-"""Milliseconds since 2020 << 20 | sequence, of the arrival here: sorts by time, names its own month."""
+"""Milliseconds since 2020 << 20 | sequence, of the arrival here: sorts by time, names its own month.
+
+A message of the past has the time of its writing instead; before 2020 the number is negative.
+"""
+
+TextId = NewType("TextId", int)
+"""Of a text that may be automatic."""
 
 ExternalId = NewType("ExternalId", str)
 """The platform's id of a message: unique within one chat and one sender, not beyond."""
@@ -58,6 +68,22 @@ class Author(StrEnum):
     BOT = "bot"
 
 
+class Origin(StrEnum):
+    """Where a message of our side comes from. Only a person's takes a chat over: on a device, or at a console.
+
+    PHONE and DEVICE are the account's own: the phone itself, and Web or another that is linked to it. CONSOLE is a
+    program in which a person writes. COMMAND tells somebody of the staff what a command did; API is what a
+    program has sent by itself.
+    """
+
+    PHONE = "phone"
+    DEVICE = "device"
+    CONSOLE = "console"
+    COMMAND = "command"
+    API = "api"
+    BOT = "bot"
+
+
 class MessageType(StrEnum):
     """What a message is; a media message's caption is its text."""
 
@@ -76,6 +102,16 @@ class MessageType(StrEnum):
     SYSTEM = "system"
     UNDECRYPTABLE = "undecryptable"
     UNKNOWN = "unknown"
+
+
+CHANGES = frozenset({MessageType.EDIT, MessageType.REVOKE, MessageType.REACTION})
+"""What says nothing of its own, but changes another message: `reply_to` names it."""
+
+
+MEDIA = frozenset(
+    {MessageType.IMAGE, MessageType.VIDEO, MessageType.AUDIO, MessageType.DOCUMENT, MessageType.STICKER}
+)
+"""What comes with a file."""
 
 
 class Status(StrEnum):
@@ -98,6 +134,14 @@ class PauseReason(StrEnum):
     MANUAL_PAUSE = "manual_pause"
     AI_HANDOFF = "ai_handoff"
     CUSTOMER_REQUEST = "customer_request"
+    BOT_LOOP = "bot_loop"
+
+
+class ResumeMode(StrEnum):
+    """What becomes of what nobody has answered: it is answered when the bot is back, or left."""
+
+    FROM_LAST = "from_last"
+    FROM_NOW = "from_now"
 
 
 class Action(StrEnum):
@@ -119,7 +163,11 @@ class Action(StrEnum):
     IGNORED_GROUP = "ignored_group"
     IGNORED_TOO_OLD = "ignored_too_old"
     IGNORED_OPTED_OUT = "ignored_opted_out"
+    IGNORED_CLOSED = "ignored_closed"
     IGNORED_UNSUPPORTED = "ignored_unsupported"
+    IGNORED_AUTOMATIC = "ignored_automatic"
+    IGNORED_LOOP = "ignored_loop"
+    IGNORED_REPEAT = "ignored_repeat"
     DUPLICATE = "duplicate"
     HUMAN_SPOKE = "human_spoke"
     IMPORTED = "imported"
@@ -157,8 +205,15 @@ class InboundMessage:
 
     The bot's own sends never come back as one. `from_me` means that a human wrote on the owner's
     phone or Web; `sender_device` tells which of the devices (0 is the phone). `to_self` marks the
-    owner's chat with themselves. `reply_to` is the quoted message's id; `reply_to_me` says that it
-    was one of the account's. `raw` is the platform's own event as JSON text.
+    owner's chat with themselves. `reply_to` is the quoted message's id, or the changed one's of an edit,
+    a revoke or a reaction; `reply_to_me` says that it was one of the account's, `reply_to_sender` whose it
+    was where the event tells. `text` of an edit is the new text, of a reaction the emoji, "" to take it back;
+    None: it could not be read. `raw` is the platform's own event as JSON text.
+    `metadata` marks what is special, and is kept with the message: `voice` (a voice note), `typed` (surely by hand, as
+    only those know who play the phone), `view_once`,
+    `expires_in` (seconds until the phones forget it; in a system message the chat's new timer, 0: off),
+    `voted` (of a vote: the options chosen in the poll `reply_to`, None where they cannot be read), `unavailable`
+    (WhatsApp shows it on the phone only).
     """
 
     external_id: ExternalId
@@ -174,9 +229,16 @@ class InboundMessage:
     text: str | None = None
     reply_to: ExternalId | None = None
     reply_to_me: bool = False
+    reply_to_sender: Jid | None = None
     mentions_me: bool = False
     is_history: bool = False
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     raw: str | None = None
+
+    @property
+    def is_vote(self) -> bool:
+        """Whether it chooses in a poll, and is not the poll itself."""
+        return "voted" in self.metadata
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,8 +260,32 @@ class Typing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HumanSeen:
+    """Occurs when the owner has written to a customer what cannot be read, or not yet: no message, but a takeover."""
+
+    chat: Address
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatNamed:
+    """Occurs when the platform tells what a group is called: after its first message, and when that changes."""
+
+    chat: Address
+    name: str
+
+
+FOR_EVER = timedelta(0)
+"""As a tenant's `retention`: its messages are kept whatever holds for others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """One business. `auto_resume_after` is the owner's silence that ends a takeover; None means never."""
+    """One business. `auto_resume_after` is the owner's silence that ends a takeover; None means never.
+
+    `timezone` is the IANA name of the zone in which people there say times of day. `hours` None: always open.
+    `retention` is how long messages are kept: FOR_EVER, or None as the configuration says for all tenants.
+    """
 
     tenant_id: TenantId
     instance_name: str
@@ -208,11 +294,29 @@ class Tenant:
     system_prompt: str = ""
     llm_provider: str = "none"
     auto_resume_after: timedelta | None = None
+    timezone: str = "UTC"
+    hours: Hours | None = None
+    retention: timedelta | None = None
+    notify: Notify = field(default_factory=Notify)
+    resume_mode: ResumeMode | None = None
+
+    @property
+    def zone(self) -> tzinfo:
+        return zone_of(self.timezone)
+
+    def closed_at(self, now: datetime) -> Closed | None:
+        """None while the business is open."""
+        return self.hours.closed_at(now, self.zone) if self.hours else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """One number of a tenant. `jid` and `lid` are None until it has been paired."""
+    """One number of a tenant. `jid` and `lid` are None until it has been paired.
+
+    One that `is_departing` has its session on the way to another database: nobody may serve or pair it. One that
+    has `moved_to` another is served there; one that has a `jid` too is a copy that was restored without its link. Here
+    either is served once its link comes, or after a new pairing.
+    """
 
     tenant_id: TenantId
     account_id: AccountId
@@ -220,6 +324,8 @@ class Account:
     channel: Channel = Channel.WHATSAPP
     jid: Jid | None = None
     lid: Jid | None = None
+    is_departing: bool = False
+    moved_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +333,10 @@ class Session:
     """Whether the bot may speak in one chat, as of one read.
 
     `epoch` rises with every takeover, pause, resume, exclusion, opt-out and reset; an answer that
-    was begun under an older epoch is never sent. `global_pause` is the tenant's.
+    was begun under an older epoch is never sent. `global_pause` is the tenant's. Until `away_until` the customer
+    need not be told again that the business is closed. `idle_after` is the owner's silence that ends a takeover
+    here, None: none does. `resume_mode` None: from the last after a restart, from
+    now after a pause.
     """
 
     chat_id: ChatId
@@ -237,9 +346,19 @@ class Session:
     paused_at: datetime | None = None
     paused_until: datetime | None = None
     last_human_at: datetime | None = None
+    last_human_id: MessageId | None = None
     is_excluded: bool = False
     opted_out_at: datetime | None = None
     global_pause: bool = False
+    away_until: datetime | None = None
+    idle_after: timedelta | None = None
+    resume_mode: ResumeMode | None = None
+
+    def human_since(self, message: Message) -> bool:
+        """Whether a human wrote here after that message was written, which may have come late."""
+        if self.last_human_at is None or self.last_human_at != message.sent_at:
+            return self.last_human_at is not None and self.last_human_at > message.sent_at
+        return self.last_human_id is not None and self.last_human_id > message.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +366,10 @@ class Message:
     """A recorded message. `external_id` is None for one of ours that has not been sent yet.
 
     `sender_jids` are the known addresses of who wrote it, none for our side. `addressed`: meant for us;
-    always so in a private chat, by mention or reply in a group.
+    always so in a private chat, by mention or reply in a group. `text` is the newest, after edits; a deleted
+    message was revoked by who wrote it or by a group's admin, and keeps its text. `sender_device` is which of the
+    account's own devices a human wrote on, 0 the phone; None where it was on none of them. `action` is what was
+    first decided about it, where it was read as a part of a conversation; else None.
     """
 
     tenant_id: TenantId
@@ -269,6 +391,39 @@ class Message:
     reply_to: ExternalId | None = None
     command: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    edited_at: datetime | None = None
+    deleted_at: datetime | None = None
+    action: Action | None = None
+    sender_device: int | None = None
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where one of our side comes from; None for a customer's, and where only a record tells of it."""
+        if self.author is Author.CUSTOMER:
+            return None
+        if self.sender_device is not None:
+            return Origin.DEVICE if self.sender_device else Origin.PHONE
+        # Metadata are whatever a record that was imported or written by SQL has there.
+        told = next((o for o in Origin if o == self.metadata.get("origin")), None)
+        if self.author is Author.HUMAN:
+            return told if told is Origin.CONSOLE else None
+        return told if told in (Origin.COMMAND, Origin.API) else Origin.BOT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """How an earlier message reads now that an edit or a revoke of it has been recorded, or a reaction to it."""
+
+    message_id: MessageId
+    text: str | None
+    edited_at: datetime | None
+    deleted_at: datetime | None
+
+    def of(self, message: Message) -> Message:
+        """The same message, if it is this one, as it reads now."""
+        if message.id != self.message_id:
+            return message
+        return replace(message, text=self.text, edited_at=self.edited_at, deleted_at=self.deleted_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +431,9 @@ class Arrival:
     """An inbound message with what is known of it before it is recorded.
 
     `takes_over` says that a human spoke to the customer: recording it pauses the chat. `action` is
-    the decision when there is nothing left to decide; None leaves it open for the lane.
+    the decision when there is nothing left to decide; None leaves it open for the lane. `slip` is the command that the
+    owner has probably mistyped there. One that takes over `is_doubtful` where the phone may have said it by itself:
+    the store is asked before it is recorded.
     """
 
     event: InboundMessage
@@ -284,16 +441,32 @@ class Arrival:
     command: str | None = None
     takes_over: bool = False
     action: Action | None = None
+    slip: str | None = None
+    is_doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What became of an arrival in the store. `is_new` False: it had been here before and changed nothing."""
+    """What became of an arrival in the store. `is_new` False: it had come before and changed nothing. What only
+    the past has told of is new when it comes, and keeps its place there.
+
+    `changed` is the earlier message that it has changed, None where it changes none, or none that is here yet.
+    """
 
     arrival: Arrival
     message: Message
     is_new: bool
     action: Action | None
+    changed: Changed | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutomaticText:
+    """A text that may be one of WhatsApp Business' own; `is_automatic` is what the owner said, None: nothing yet."""
+
+    text_id: TextId
+    text: str
+    is_automatic: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,13 +491,18 @@ _UNSEEN = frozenset({"Cc", "Cf", "Mn", "Zl", "Zp", "Zs"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """A message of ours, before it is queued. A fenced one is not sent once the chat's epoch has risen."""
+    """A message of ours, before it is queued. A fenced one is not sent once the chat's epoch has risen.
+
+    `metadata` is kept with it: `origin` where it is not the bot's own word, `voice` for a voice note. `revokes` names
+    a message from one of the account's own devices, which this one of type REVOKE takes back.
+    """
 
     text: str = ""
     type: MessageType = MessageType.TEXT
     media_url: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     fenced: bool = True
+    revokes: ExternalId | None = None
 
     @property
     def is_blank(self) -> bool:
@@ -333,8 +511,45 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """What a notice is about: a chat; the command `text` of which it is not clear which of `choices` it means; or a
+    text that may be automatic.
+    """
+
+    about: ChatId | None = None
+    text_id: TextId | None = None
+    text: str | None = None
+    choices: tuple[ChatId, ...] = ()
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """As it is kept with the notice."""
+        told = {
+            "about": self.about,
+            "asked": self.text,
+            "choices": list(self.choices) or None,
+            "automatic": self.text_id,
+        }
+        return {"origin": Origin.COMMAND, **{key: value for key, value in told.items() if value is not None}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quoted:
+    """The message that one of ours answers, as it is shown above it."""
+
+    external_id: ExternalId
+    sender: Jid
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """A queued message of ours that may be sent now. `jids` are all addresses of its chat, `to` the one in use."""
+    """A queued message of ours that may be sent now. `jids` are all addresses of its chat, `to` the one in use.
+
+    `is_first_contact`: nobody there has ever written to us, as far as is recorded. `quoted` is what
+    it answers, in a group, where several may be asking; elsewhere None. `is_last`: nothing else of the
+    chat was queued at that moment.
+    """
 
     chat_id: ChatId
     id: MessageId
@@ -345,6 +560,9 @@ class Due:
     fenced: bool
     attempts: int
     queued_at: datetime
+    is_first_contact: bool = False
+    quoted: Quoted | None = None
+    is_last: bool = False
 
 
 class Claim(StrEnum):
@@ -379,10 +597,22 @@ class ChatSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """An edit or a revoke of a message, or somebody's present reaction to it, with its own text and time."""
+
+    message_id: MessageId
+    type: MessageType
+    author: Author
+    text: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxEntry:
-    """What became of one reply, as `why` tells it."""
+    """What became of one reply, or of a revoke, as `why` tells it."""
 
     id: MessageId
+    type: MessageType
     status: Status
     text: str | None
     external_id: ExternalId | None
@@ -393,13 +623,15 @@ class OutboxEntry:
     sent_at: datetime | None
     delivered_at: datetime | None
     read_at: datetime | None
+    waited: str | None = None
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """The whole story of one event: the message, what was decided, and what became of its replies.
 
-    `action` is None while the event is undecided.
+    `action` is None while the event is undecided. `changes` are the message's, oldest first.
     """
 
     message: Message
@@ -409,3 +641,13 @@ class Explanation:
     detail: str | None
     decided_at: datetime | None
     replies: tuple[OutboxEntry, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """A message that the store could not take: kept whole, but in no chat, and never answered."""
+
+    external_id: ExternalId
+    error: str
+    received_at: datetime

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
 
 from storage.models import (
+    MEDIA,
     Account,
     AccountId,
     Action,
     Arrival,
     Author,
+    Changed,
+    Channel,
     ChatId,
     Decision,
     Direction,
@@ -63,11 +66,26 @@ def message_of(row: asyncpg.Record) -> Message:
         command=row["command"],
         metadata=row["metadata"] or {},
         sent_at=row["sent_at"],
+        edited_at=row["edited_at"],
+        deleted_at=row["deleted_at"],
+        sender_device=row["sender_device"],
     )
+
+
+def remembered(row: asyncpg.Record) -> Message:
+    """The same, with what was first decided about it."""
+    action = row["first_action"]
+    return replace(message_of(row), action=Action(action) if action else None)
 
 
 def arrival_columns(arrivals: Sequence[Arrival], now: datetime) -> tuple[list[Any], ...]:
     """The arrivals as the parallel arrays that sidestep.record takes."""
+    told = [a.takes_over for a in arrivals], [a.action for a in arrivals]
+    return (*message_columns(arrivals, now), *told)
+
+
+def message_columns(arrivals: Sequence[Arrival], now: datetime) -> tuple[list[Any], ...]:
+    """What is said in the arrivals, as the parallel arrays that sidestep.record_past takes."""
     events = [a.event for a in arrivals]
     return (
         [e.chat.jid for e in events],
@@ -81,10 +99,11 @@ def arrival_columns(arrivals: Sequence[Arrival], now: datetime) -> tuple[list[An
         [e.reply_to for e in events],
         [addressed(e) for e in events],
         [a.command for a in arrivals],
-        [_clamped(e.sent_at, now) for e in events],
+        [clamped(e.sent_at, now) for e in events],
         [e.raw for e in events],
-        [a.takes_over for a in arrivals],
-        [a.action for a in arrivals],
+        [e.reply_to_me for e in events],
+        [e.reply_to_sender for e in events],
+        [dict(e.metadata) or None for e in events],
     )
 
 
@@ -93,7 +112,14 @@ def addressed(event: InboundMessage) -> bool:
     return not event.is_group or event.mentions_me or event.reply_to_me
 
 
-def _clamped(at: datetime, now: datetime) -> datetime:
+def medium_of(event: InboundMessage) -> MessageType | None:
+    """The type of a message whose file can be fetched. What is to be seen once is seen on the phone, and not kept."""
+    is_kept = event.raw is not None and not {"view_once", "unavailable"} & event.metadata.keys()
+    return event.type if event.type in MEDIA and is_kept else None
+
+
+def clamped(at: datetime, now: datetime) -> datetime:
+    """The platform's time, or the nearest that can be."""
     return min(max(at, _OLDEST), now + timedelta(days=1))
 
 
@@ -116,11 +142,29 @@ def recorded_of(account: Account, arrival: Arrival, row: asyncpg.Record, now: da
         addressed=addressed(event),
         reply_to=event.reply_to,
         command=arrival.command,
-        sent_at=_clamped(event.sent_at, now),
+        metadata=event.metadata,
+        sent_at=clamped(event.sent_at, now),
+        sender_device=event.sender_device if event.from_me else None,
     )
-    action = row["action_taken"]
+    action, changed = row["action_taken"], _changed(row)
     return Recorded(
-        arrival=arrival, message=message, is_new=row["is_new"], action=Action(action) if action else None
+        arrival=arrival,
+        # Its own id stands there when a change of it came first.
+        message=message if changed is None else changed.of(message),
+        is_new=row["is_new"],
+        action=Action(action) if action else None,
+        changed=None if changed is None or changed.message_id == message.id else changed,
+    )
+
+
+def _changed(row: asyncpg.Record) -> Changed | None:
+    if row["changed_id"] is None:
+        return None
+    return Changed(
+        message_id=MessageId(row["changed_id"]),
+        text=row["text"],
+        edited_at=row["edited_at"],
+        deleted_at=row["deleted_at"],
     )
 
 
@@ -131,3 +175,17 @@ def printable(text: str) -> str:
 def event_json(event: InboundMessage) -> bytes:
     # json.dumps escapes what is no valid Unicode; orjson would refuse it.
     return json.dumps(asdict(event), default=str).encode()
+
+
+def account_of(row: asyncpg.Record) -> Account:
+    """An account from a row with all its columns."""
+    return Account(
+        tenant_id=TenantId(row["tenant_id"]),
+        account_id=AccountId(row["account_id"]),
+        name=row["name"],
+        channel=Channel(row["channel"]),
+        jid=row["jid"],
+        lid=row["lid"],
+        is_departing=row["is_departing"],
+        moved_to=row["moved_to"],
+    )

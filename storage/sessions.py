@@ -1,18 +1,21 @@
 """Sessions: whether the bot may speak in a chat, and every way in which that changes. Holds the queries only.
 
-Each change raises the chat's epoch and cancels what is queued under an older one, in one commit.
+Each change raises the chat's epoch and cancels what is queued under an older one, in one commit. They are functions
+of the database, so that people do the same by SQL, and go by the table of states: `storage.states`, `sidestep.after`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import asyncpg
 
+from storage.batch import Batch
 from storage.database import Connection, Database
 from storage.models import (
+    Account,
     Address,
     ChatId,
     ChatSummary,
@@ -20,32 +23,48 @@ from storage.models import (
     Jid,
     MessageId,
     PauseReason,
+    ResumeMode,
     Session,
     Tenant,
 )
+from storage.states import PAUSING
 
 _RESUMES_PER_RUN = 500
 
-_SUMMARY = """
+SUMMARY = """
 SELECT c.chat_id, s.reply_jid, c.jid, coalesce(p.push_name, c.name) AS name, p.phone, c.is_group, s.last_message_at,
-       s.epoch, s.is_paused, s.pause_reason, s.paused_at, s.paused_until, s.last_human_at, s.is_excluded,
-       s.opted_out_at, coalesce(g.is_paused, false) AS global_pause
+       s.last_message_id, s.epoch, s.is_paused, s.pause_reason, s.paused_at, s.paused_until, s.last_human_at,
+       s.last_human_id, s.is_excluded, s.opted_out_at, s.away_until,
+       sidestep.resume_mode(t.resume_mode, s.resume_mode) AS resume_mode,
+       sidestep.idle_after(t.auto_resume_after, s.auto_resume_after) AS idle_after,
+       coalesce(g.is_paused, false) AS global_pause
   FROM sidestep.chats c
   JOIN sidestep.chat_state s ON s.tenant_id = c.tenant_id AND s.chat_id = c.chat_id
+  JOIN sidestep.tenants t ON t.tenant_id = c.tenant_id
   LEFT JOIN sidestep.contacts p ON p.tenant_id = c.tenant_id AND p.contact_id = c.contact_id
   LEFT JOIN sidestep.processing_state g ON g.tenant_id = c.tenant_id
 """
-CHAT = _SUMMARY + " WHERE c.tenant_id = $1 AND c.chat_id = sidestep.chat_now($1, $2)"
-PAUSED_CHATS = (
-    _SUMMARY + " WHERE c.tenant_id = $1 AND s.is_paused ORDER BY s.paused_at DESC, c.chat_id LIMIT $2"
+CHATS = (
+    "SELECT w.asked, x.* FROM unnest($2::bigint[]) w (asked), LATERAL ("  # noqa: S608  constants of ours
+    + SUMMARY
+    + " WHERE c.tenant_id = $1 AND c.chat_id = sidestep.chat_now($1, w.asked)) x"
 )
-FIND_BY_PHONE = _SUMMARY + (
+PAUSED_CHATS = (
+    SUMMARY + " WHERE c.tenant_id = $1 AND s.is_paused ORDER BY s.paused_at DESC, c.chat_id LIMIT $2"
+)
+# Whom nobody has answered yet: a human who writes makes it a takeover.
+HANDED_OVER = SUMMARY + (
+    " WHERE c.tenant_id = $1 AND s.is_paused AND s.pause_reason IN ('ai_handoff', 'customer_request')"
+    " AND s.paused_at <= $2 ORDER BY s.paused_at, c.chat_id LIMIT $3"
+)
+FIND_BY_PHONE = SUMMARY + (
     " WHERE c.tenant_id = $1 AND NOT c.is_group AND p.phone LIKE '%' || $2"
     " ORDER BY length(p.phone), s.last_message_at DESC NULLS LAST LIMIT $3"
 )
-FIND_BY_NAME = _SUMMARY + (
-    " WHERE c.tenant_id = $1 AND strpos(lower(coalesce(p.push_name, c.name)), lower($2)) > 0"
-    " ORDER BY lower(coalesce(p.push_name, c.name)) <> lower($2), s.last_message_at DESC NULLS LAST LIMIT $3"
+FIND_BY_NAME = SUMMARY + (
+    " WHERE c.tenant_id = $1 AND strpos(sidestep.folded(coalesce(p.push_name, c.name)), sidestep.folded($2)) > 0"
+    " ORDER BY sidestep.folded(coalesce(p.push_name, c.name)) <> sidestep.folded($2),"
+    " s.last_message_at DESC NULLS LAST LIMIT $3"
 )
 GLOBAL_PAUSE = (
     "SELECT coalesce(bool_or(is_paused), false) FROM sidestep.processing_state WHERE tenant_id = $1"
@@ -53,46 +72,35 @@ GLOBAL_PAUSE = (
 
 LIDS_OF = "SELECT jid, lid FROM sidestep.contacts WHERE tenant_id = $1 AND jid = ANY ($2) AND lid IS NOT NULL"
 
-PAUSE = """
-UPDATE sidestep.chat_state
-   SET is_paused = true, pause_reason = $3, paused_at = $4, paused_until = $5, epoch = epoch + 1,
-       last_human_at = CASE WHEN $3 = 'human_takeover' THEN $4 ELSE last_human_at END
- WHERE tenant_id = $1 AND chat_id = $2
+CHANGE_PAUSE = "SELECT sidestep.change_pause($1, $2, $3, $4, $5)"
+TAKE_OVER = "SELECT sidestep.take_over($1, $2, $3, $4)"
+CALL_BACK = "SELECT sidestep.call_back($1, $2, $3, $4, $5)"
+EXCLUDE = "SELECT sidestep.exclude($1, $2, $3)"
+OPT_OUT = "SELECT sidestep.opt_out($1, $2, $3, $4)"
+RESUME_AFTER = """
+UPDATE sidestep.chat_state SET auto_resume_after = $3
+ WHERE tenant_id = $1 AND chat_id = sidestep.hold_chat($1, $2)
 """
-RESUME = """
-UPDATE sidestep.chat_state
-   SET is_paused = false, pause_reason = NULL, paused_at = NULL, paused_until = NULL, epoch = epoch + 1
- WHERE tenant_id = $1 AND chat_id = $2
+TELL_AWAY = """
+UPDATE sidestep.chat_state SET away_until = $3 WHERE tenant_id = $1 AND chat_id = (SELECT sidestep.hold_chat($1, $2))
 """
-EXCLUDE = """
-UPDATE sidestep.chat_state SET is_excluded = $3, epoch = epoch + 1 WHERE tenant_id = $1 AND chat_id = $2
+RESET = "SELECT sidestep.reset($1, $2, $3)"
+LEAVE_BACKLOG = """
+UPDATE sidestep.decisions d SET action_taken = 'ignored_too_old', detail = 'resume_mode: from_now', decided_at = $3
+  FROM sidestep.chat_state s JOIN sidestep.chats c ON c.tenant_id = s.tenant_id AND c.chat_id = s.chat_id
+  JOIN sidestep.tenants t ON t.tenant_id = s.tenant_id
+ WHERE s.tenant_id = $1 AND c.account_id = $2 AND sidestep.resume_mode(t.resume_mode, s.resume_mode) = 'from_now'
+   AND d.tenant_id = $1 AND d.chat_id = s.chat_id AND d.action_taken IS NULL
+RETURNING d.message_id
 """
-OPT_OUT = """
-UPDATE sidestep.chat_state SET opted_out_at = $3, epoch = epoch + 1 WHERE tenant_id = $1 AND chat_id = $2
-"""
-RESET = """
-WITH archived AS (
-    UPDATE sidestep.threads SET status = 'archived', archived_at = $3
-     WHERE tenant_id = $1 AND chat_id = $2 AND status = 'active')
-UPDATE sidestep.chat_state SET active_thread_id = NULL, epoch = epoch + 1 WHERE tenant_id = $1 AND chat_id = $2
-"""
-HOLD = "SELECT sidestep.hold_chat($1, $2)"
-LOCK = "SELECT epoch FROM sidestep.chat_state WHERE tenant_id = $1 AND chat_id = $2 FOR NO KEY UPDATE"
-CANCEL_QUEUED = """
-UPDATE sidestep.outbox SET status = 'cancelled', due_at = NULL, error = $3
- WHERE tenant_id = $1 AND chat_id = $2 AND status = 'queued' AND sent_at IS NULL AND epoch IS NOT NULL
-"""
-SET_GLOBAL_PAUSE = """
-INSERT INTO sidestep.processing_state AS p (tenant_id, is_paused, paused_at, resumed_at)
-VALUES ($1, $2, CASE WHEN $2 THEN $3::timestamptz END, CASE WHEN NOT $2 THEN $3::timestamptz END)
-ON CONFLICT (tenant_id) DO UPDATE
-   SET is_paused = $2, paused_at = coalesce(excluded.paused_at, p.paused_at),
-       resumed_at = coalesce(excluded.resumed_at, p.resumed_at)
-"""
+SET_GLOBAL_PAUSE = "SELECT sidestep.set_global_pause($1, $2, $3)"
 RESUME_DUE = """
-SELECT r.chat_id, r.message_id, r.due_at, m.external_id, s.reply_jid
+SELECT r.chat_id, r.message_id, r.due_at, m.external_id, s.reply_jid, c.is_group, p.phone,
+       coalesce(p.push_name, c.name) AS name
   FROM sidestep.resume_due($1, $2, $3) r
   JOIN sidestep.chat_state s ON s.tenant_id = $1 AND s.chat_id = r.chat_id
+  JOIN sidestep.chats c ON c.tenant_id = $1 AND c.chat_id = r.chat_id
+  LEFT JOIN sidestep.contacts p ON p.tenant_id = $1 AND p.contact_id = c.contact_id
   LEFT JOIN sidestep.messages m ON m.tenant_id = $1 AND m.chat_id = r.chat_id AND m.id = r.message_id
 """
 
@@ -103,6 +111,9 @@ class Resumed:
 
     chat_id: ChatId
     jid: Jid
+    name: str | None
+    phone: str | None
+    is_group: bool
     message_id: MessageId
     external_id: ExternalId | None
     due_at: datetime
@@ -114,22 +125,32 @@ class SessionStore:
     def __init__(self, database: Database, tenant: Tenant) -> None:
         self._database = database
         self._tenant_id = tenant.tenant_id
+        self._chats = Batch(self._chats_of)
 
     async def chat(self, chat_id: ChatId) -> ChatSummary | None:
         """One chat with its session; None when it was merged or erased."""
-        row = await self._database.fetchrow(CHAT, self._tenant_id, chat_id)
-        return _summary(row) if row else None
+        return await self._chats.ask(chat_id)
+
+    async def _chats_of(self, chat_ids: Sequence[ChatId]) -> list[ChatSummary | None]:
+        rows = await self._database.fetch(CHATS, self._tenant_id, list(set(chat_ids)))
+        chats = {row["asked"]: summary_of(row) for row in rows}
+        return [chats.get(chat_id) for chat_id in chat_ids]
 
     async def paused_chats(self, limit: int = 20) -> list[ChatSummary]:
         """Chats in which the bot is silent, newest pause first."""
-        return [_summary(r) for r in await self._database.fetch(PAUSED_CHATS, self._tenant_id, limit)]
+        return [summary_of(r) for r in await self._database.fetch(PAUSED_CHATS, self._tenant_id, limit)]
+
+    async def handed_over(self, before: datetime, limit: int = 100) -> list[ChatSummary]:
+        """Chats that wait for a human since before then, the longest first."""
+        rows = await self._database.fetch(HANDED_OVER, self._tenant_id, before, limit)
+        return [summary_of(r) for r in rows]
 
     async def find_chats(self, query: str, limit: int = 5) -> list[ChatSummary]:
-        """By the end of a number in any format, else by part of a name; best match first."""
+        """By the end of a number in any format, else by part of a name, accents or not; best match first."""
         digits = "".join(c for c in query if c.isdigit())
         is_number = len(digits) >= 4 and not any(c.isalpha() for c in query)
         sql, wanted = (FIND_BY_PHONE, digits) if is_number else (FIND_BY_NAME, query.strip())
-        return [_summary(r) for r in await self._database.fetch(sql, self._tenant_id, wanted, limit)]
+        return [summary_of(r) for r in await self._database.fetch(sql, self._tenant_id, wanted, limit)]
 
     async def lids_of(self, jids: Sequence[Jid]) -> list[Address]:
         """These phone addresses with the LIDs of the same people, as far as known."""
@@ -139,19 +160,26 @@ class SessionStore:
     async def global_pause(self) -> bool:
         return bool(await self._database.fetchval(GLOBAL_PAUSE, self._tenant_id))
 
-    async def resume_due(self, now: datetime) -> list[Resumed]:
+    async def resume_due(self, now: datetime, connection: Connection | None = None) -> list[Resumed]:
         """End the pauses whose time has come; each is ended once, however many ask."""
-        rows = await self._database.fetch(RESUME_DUE, self._tenant_id, now, _RESUMES_PER_RUN)
+        rows = await (connection or self._database).fetch(RESUME_DUE, self._tenant_id, now, _RESUMES_PER_RUN)
         return [
             Resumed(
                 chat_id=ChatId(r["chat_id"]),
                 jid=Jid(r["reply_jid"]),
+                name=r["name"],
+                phone=r["phone"],
+                is_group=r["is_group"],
                 message_id=MessageId(r["message_id"]),
                 external_id=r["external_id"],
                 due_at=r["due_at"],
             )
             for r in rows
         ]
+
+    async def leave_backlog(self, account: Account, now: datetime) -> int:
+        """Close what is undecided in chats that go on from now, not from the last; returns how many messages."""
+        return len(await self._database.fetch(LEAVE_BACKLOG, self._tenant_id, account.account_id, now))
 
     async def pause(
         self,
@@ -161,38 +189,44 @@ class SessionStore:
         now: datetime,
         until: datetime | None,
     ) -> None:
-        chat_id = await self._hold(connection, chat_id)
-        await connection.execute(PAUSE, self._tenant_id, chat_id, reason, now, until)
-        await connection.execute(CANCEL_QUEUED, self._tenant_id, chat_id, f"paused: {reason}")
+        """What leads to this pause has happened; where the table of states has no way to it, nothing changes."""
+        await connection.execute(CHANGE_PAUSE, self._tenant_id, chat_id, PAUSING[reason], now, until)
 
-    async def resume(self, connection: Connection, chat_id: ChatId) -> None:
-        chat_id = await self._hold(connection, chat_id)
-        await connection.execute(RESUME, self._tenant_id, chat_id)
+    async def take_over(self, connection: Connection, chat_id: ChatId, at: datetime, now: datetime) -> None:
+        """A human has spoken at that time, in words that are not recorded."""
+        await connection.execute(TAKE_OVER, self._tenant_id, chat_id, at, now)
+
+    async def resume(
+        self, connection: Connection, chat_id: ChatId, asked: MessageId, asked_at: datetime, now: datetime
+    ) -> None:
+        """End a pause, as the message `asked` of `asked_at` wants it.
+
+        What a human wrote before that message pauses no more, however late it comes; a takeover by what was written
+        after it stands: the human spoke last.
+        """
+        await connection.execute(CALL_BACK, self._tenant_id, chat_id, asked, asked_at, now)
 
     async def exclude(self, connection: Connection, chat_id: ChatId, excluded: bool) -> None:
-        chat_id = await self._hold(connection, chat_id)
         await connection.execute(EXCLUDE, self._tenant_id, chat_id, excluded)
-        await connection.execute(CANCEL_QUEUED, self._tenant_id, chat_id, "the chat was excluded")
 
-    async def opt_out(self, connection: Connection, chat_id: ChatId, at: datetime | None) -> None:
-        """`at` None: the customer is back."""
-        chat_id = await self._hold(connection, chat_id)
-        await connection.execute(OPT_OUT, self._tenant_id, chat_id, at)
-        await connection.execute(CANCEL_QUEUED, self._tenant_id, chat_id, "the customer opted out")
+    async def opt_out(self, connection: Connection, chat_id: ChatId, out: bool, now: datetime) -> None:
+        """The customer wants no more automatic messages, or (`out` False) wants them again."""
+        await connection.execute(OPT_OUT, self._tenant_id, chat_id, out, now)
+
+    async def resume_after(self, connection: Connection, chat_id: ChatId, silence: timedelta | None) -> None:
+        """So much silence of the owner's ends a takeover here from now on; zero: none does, None: as the tenant's."""
+        await connection.execute(RESUME_AFTER, self._tenant_id, chat_id, silence)
+
+    async def tell_away(self, connection: Connection, chat_id: ChatId, until: datetime) -> None:
+        """The customer has been told that the business is closed; not again before then."""
+        await connection.execute(TELL_AWAY, self._tenant_id, chat_id, until)
 
     async def reset(self, connection: Connection, chat_id: ChatId, now: datetime) -> None:
         """Archive the active thread; the next message begins a new one."""
-        chat_id = await self._hold(connection, chat_id)
-        await connection.execute(LOCK, self._tenant_id, chat_id)
         await connection.execute(RESET, self._tenant_id, chat_id, now)
-        await connection.execute(CANCEL_QUEUED, self._tenant_id, chat_id, "the conversation was reset")
 
     async def set_global_pause(self, connection: Connection, paused: bool, now: datetime) -> None:
         await connection.execute(SET_GLOBAL_PAUSE, self._tenant_id, paused, now)
-
-    async def _hold(self, connection: Connection, chat_id: ChatId) -> ChatId:
-        # A command may be about a chat that has been merged since it was looked up.
-        return ChatId(await connection.fetchval(HOLD, self._tenant_id, chat_id))
 
 
 def session_of(row: asyncpg.Record) -> Session:
@@ -205,13 +239,18 @@ def session_of(row: asyncpg.Record) -> Session:
         paused_at=row["paused_at"],
         paused_until=row["paused_until"],
         last_human_at=row["last_human_at"],
+        last_human_id=row["last_human_id"],
         is_excluded=row["is_excluded"],
         opted_out_at=row["opted_out_at"],
         global_pause=row["global_pause"],
+        away_until=row["away_until"],
+        idle_after=row["idle_after"],
+        resume_mode=ResumeMode(row["resume_mode"]) if row["resume_mode"] else None,
     )
 
 
-def _summary(row: asyncpg.Record) -> ChatSummary:
+def summary_of(row: asyncpg.Record) -> ChatSummary:
+    """A chat from the columns that SUMMARY selects."""
     return ChatSummary(
         chat_id=ChatId(row["chat_id"]),
         jid=Jid(row["reply_jid"] or row["jid"]),

@@ -43,6 +43,10 @@ CREATE TABLE sidestep.accounts (
     jid text,
     lid text,
     paired_at timestamptz,
+    departure jsonb,
+    arrival text,
+    moved_to text,
+    removed_at timestamptz,
     created_at timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, account_id),
     UNIQUE (tenant_id, name)
@@ -55,6 +59,10 @@ COMMENT ON COLUMN sidestep.accounts.channel IS 'The platform.';
 COMMENT ON COLUMN sidestep.accounts.jid IS 'Its own phone address, without a device; null until paired.';
 COMMENT ON COLUMN sidestep.accounts.lid IS 'Its own LID, without a device; null until known.';
 COMMENT ON COLUMN sidestep.accounts.paired_at IS 'When a phone last linked it.';
+COMMENT ON COLUMN sidestep.accounts.departure IS 'Its WhatsApp session on the way to another database; while it stands here nobody serves the account.';
+COMMENT ON COLUMN sidestep.accounts.arrival IS 'Which move brought its session here: a move that is repeated brings it once.';
+COMMENT ON COLUMN sidestep.accounts.moved_to IS 'Where its session went; until it is paired again nobody serves it here.';
+COMMENT ON COLUMN sidestep.accounts.removed_at IS 'When the owner gave it up; its messages stay. Null: in use.';
 COMMENT ON COLUMN sidestep.accounts.created_at IS 'When it was first configured.';
 
 CREATE TABLE sidestep.contacts (
@@ -151,7 +159,7 @@ COMMENT ON COLUMN sidestep.threads.tenant_id IS 'Whose chat.';
 COMMENT ON COLUMN sidestep.threads.thread_id IS 'Ours.';
 COMMENT ON COLUMN sidestep.threads.chat_id IS 'The chat.';
 COMMENT ON COLUMN sidestep.threads.status IS 'active or archived.';
-COMMENT ON COLUMN sidestep.threads.created_at IS 'When its first message came; no message of it has an earlier id.';
+COMMENT ON COLUMN sidestep.threads.created_at IS 'When its first message came, or was written if it is of the past; no message of it has an earlier id.';
 COMMENT ON COLUMN sidestep.threads.archived_at IS 'When it was reset.';
 
 -- May we speak? -----------------------------------------------------------------------------------------
@@ -229,15 +237,18 @@ CREATE TABLE sidestep.messages (
     command text,
     metadata jsonb,
     sent_at timestamptz NOT NULL,
+    edited_at timestamptz,
+    deleted_at timestamptz,
+    deleted_by bigint,
     PRIMARY KEY (tenant_id, chat_id, id)
 ) PARTITION BY RANGE (id);
 CREATE INDEX messages_tenant ON sidestep.messages (tenant_id, id);
 CREATE INDEX messages_group_sender ON sidestep.messages (tenant_id, sender_id) WHERE is_group;
-COMMENT ON TABLE sidestep.messages IS 'Every message in and out, append-only, a partition a month; the key is the conversation index.';
+COMMENT ON TABLE sidestep.messages IS 'Every message in and out, a partition a month; the key is the conversation index. Append-only, but that an edit or a revoke shows in its target.';
 COMMENT ON COLUMN sidestep.messages.tenant_id IS 'Whose.';
 COMMENT ON COLUMN sidestep.messages.chat_id IS 'The chat.';
-COMMENT ON COLUMN sidestep.messages.id IS 'Milliseconds since 2020 << 20 | sequence, of its arrival here: order, keyset cursor and month in one.';
-COMMENT ON COLUMN sidestep.messages.thread_id IS 'The thread that was active.';
+COMMENT ON COLUMN sidestep.messages.id IS 'Milliseconds since 2020 << 20 | sequence, of its arrival here, or of its writing if it is of the past: order, keyset cursor and month in one.';
+COMMENT ON COLUMN sidestep.messages.thread_id IS 'The thread that was active then.';
 COMMENT ON COLUMN sidestep.messages.direction IS 'inbound, or outbound: also what the owner typed on a phone.';
 COMMENT ON COLUMN sidestep.messages.author IS 'customer, human (on one of the account''s devices) or bot.';
 COMMENT ON COLUMN sidestep.messages.type IS 'text, image, …; a medium''s caption is its text.';
@@ -245,13 +256,55 @@ COMMENT ON COLUMN sidestep.messages.external_id IS 'The platform''s id; for the 
 COMMENT ON COLUMN sidestep.messages.sender_id IS 'The contact that wrote it; null for our side.';
 COMMENT ON COLUMN sidestep.messages.sender_device IS 'Which of the owner''s devices; 0 is the phone.';
 COMMENT ON COLUMN sidestep.messages.is_group IS 'Said in a group.';
-COMMENT ON COLUMN sidestep.messages.text IS 'The text or caption.';
+COMMENT ON COLUMN sidestep.messages.text IS 'The text or caption, as last edited; what it was before stands in message_versions.';
 COMMENT ON COLUMN sidestep.messages.media_url IS 'Where a medium lies that is known by its URL.';
-COMMENT ON COLUMN sidestep.messages.reply_to IS 'The platform''s id of the message that it quotes, edits or revokes.';
+COMMENT ON COLUMN sidestep.messages.reply_to IS 'The platform''s id of the message that it quotes, edits, revokes or reacts to.';
 COMMENT ON COLUMN sidestep.messages.addressed IS 'In a group: it mentions us or replies to us. Always true in a private chat.';
 COMMENT ON COLUMN sidestep.messages.command IS 'The chat command that it is, by name.';
-COMMENT ON COLUMN sidestep.messages.metadata IS 'What the sender of ours kept with it: model, usage, job.';
+COMMENT ON COLUMN sidestep.messages.metadata IS 'What the sender of ours kept with it: model, usage, job; or what marks one that arrived: voice, view_once, expires_in (seconds), voted.';
 COMMENT ON COLUMN sidestep.messages.sent_at IS 'When it was written, by the platform''s clock; clamped to sane times.';
+COMMENT ON COLUMN sidestep.messages.edited_at IS 'When it was last edited, by the platform''s clock; null: never.';
+COMMENT ON COLUMN sidestep.messages.deleted_at IS 'When it was revoked, by the platform''s clock; its text stays. Null: it stands.';
+COMMENT ON COLUMN sidestep.messages.deleted_by IS 'The revoke, a message of its own, whose author and sender tell who did it.';
+
+CREATE TABLE sidestep.message_versions (
+    tenant_id bigint NOT NULL,
+    chat_id bigint NOT NULL,
+    id bigint NOT NULL,
+    version_id bigint NOT NULL,
+    text text,
+    written_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, chat_id, id, version_id)
+) PARTITION BY RANGE (id);
+COMMENT ON TABLE sidestep.message_versions IS 'Every text that an edited message has had, the first and the newest included; goes with the month of its message.';
+COMMENT ON COLUMN sidestep.message_versions.tenant_id IS 'Whose.';
+COMMENT ON COLUMN sidestep.message_versions.chat_id IS 'The chat.';
+COMMENT ON COLUMN sidestep.message_versions.id IS 'The message.';
+COMMENT ON COLUMN sidestep.message_versions.version_id IS 'The edit, a message of its own; for the first text the message itself.';
+COMMENT ON COLUMN sidestep.message_versions.text IS 'The text or caption; of an edit, null: it could not be read.';
+COMMENT ON COLUMN sidestep.message_versions.written_at IS 'When, by the platform''s clock: the newest edit stands, whatever came last.';
+
+CREATE TABLE sidestep.reactions (
+    tenant_id bigint NOT NULL,
+    chat_id bigint NOT NULL,
+    id bigint NOT NULL,
+    from_me boolean NOT NULL,
+    sender_id bigint NOT NULL DEFAULT 0,
+    emoji text,
+    reaction_id bigint NOT NULL,
+    reacted_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, chat_id, id, from_me, sender_id)
+) PARTITION BY RANGE (id);
+CREATE INDEX reactions_sender ON sidestep.reactions (tenant_id, sender_id) WHERE sender_id <> 0;
+COMMENT ON TABLE sidestep.reactions IS 'What each person last showed at a message; goes with the month of that message.';
+COMMENT ON COLUMN sidestep.reactions.tenant_id IS 'Whose.';
+COMMENT ON COLUMN sidestep.reactions.chat_id IS 'The chat.';
+COMMENT ON COLUMN sidestep.reactions.id IS 'The message that it is about.';
+COMMENT ON COLUMN sidestep.reactions.from_me IS 'Shown by our side.';
+COMMENT ON COLUMN sidestep.reactions.sender_id IS 'In groups the contact who showed it, else 0, as in message_keys.';
+COMMENT ON COLUMN sidestep.reactions.emoji IS 'Null: taken back; the row stays, so that an older one that comes late is not shown again.';
+COMMENT ON COLUMN sidestep.reactions.reaction_id IS 'The reaction, a message of its own.';
+COMMENT ON COLUMN sidestep.reactions.reacted_at IS 'When, by the platform''s clock.';
 
 CREATE TABLE sidestep.message_payloads (
     tenant_id bigint NOT NULL,
@@ -283,6 +336,23 @@ COMMENT ON COLUMN sidestep.message_keys.external_id IS 'The platform''s id.';
 COMMENT ON COLUMN sidestep.message_keys.from_me IS 'Sent from our side; in the key, so that nobody can suppress another''s message by its id.';
 COMMENT ON COLUMN sidestep.message_keys.sender_id IS 'In groups the sender''s contact, else 0; in the key for the same reason.';
 COMMENT ON COLUMN sidestep.message_keys.id IS 'The message.';
+
+CREATE TABLE sidestep.early_changes (
+    tenant_id bigint NOT NULL,
+    chat_id bigint NOT NULL,
+    external_id text NOT NULL,
+    id bigint NOT NULL,
+    target_from_me boolean,
+    target_sender text,
+    PRIMARY KEY (tenant_id, external_id, chat_id, id)
+);
+COMMENT ON TABLE sidestep.early_changes IS 'Edits, revokes and reactions whose target is not known yet, or not theirs to change; applied when it is.';
+COMMENT ON COLUMN sidestep.early_changes.tenant_id IS 'Whose.';
+COMMENT ON COLUMN sidestep.early_changes.chat_id IS 'The chat.';
+COMMENT ON COLUMN sidestep.early_changes.external_id IS 'The platform''s id of the target.';
+COMMENT ON COLUMN sidestep.early_changes.id IS 'The change, a message of its own.';
+COMMENT ON COLUMN sidestep.early_changes.target_from_me IS 'Whether it says that the target is our side''s; tells apart two messages of one id. Null: unknown.';
+COMMENT ON COLUMN sidestep.early_changes.target_sender IS 'Who wrote the target, as it says; null: unknown.';
 
 CREATE TABLE sidestep.quarantine (
     tenant_id bigint NOT NULL REFERENCES sidestep.tenants,
@@ -321,7 +391,7 @@ COMMENT ON TABLE sidestep.decisions IS 'One row an event. It is made, open, in t
 COMMENT ON COLUMN sidestep.decisions.tenant_id IS 'Whose.';
 COMMENT ON COLUMN sidestep.decisions.chat_id IS 'The chat.';
 COMMENT ON COLUMN sidestep.decisions.message_id IS 'The message that the event is about.';
-COMMENT ON COLUMN sidestep.decisions.event_type IS 'message; repeat: it came again; clock:epoch: the time brought the bot back.';
+COMMENT ON COLUMN sidestep.decisions.event_type IS 'message; live: it came, after the past had told of it; repeat: it came again; clock:epoch: the time brought the bot back.';
 COMMENT ON COLUMN sidestep.decisions.action_taken IS 'What was decided; null while undecided; never changed after.';
 COMMENT ON COLUMN sidestep.decisions.detail IS 'A word more: which rule, which error.';
 COMMENT ON COLUMN sidestep.decisions.decided_at IS 'When.';
@@ -396,3 +466,74 @@ COMMENT ON COLUMN sidestep.early_receipts.status IS 'What the receipt says.';
 COMMENT ON COLUMN sidestep.early_receipts.jid IS 'The chat, as the receipt named it.';
 COMMENT ON COLUMN sidestep.early_receipts.at IS 'The platform''s time.';
 COMMENT ON COLUMN sidestep.early_receipts.received_at IS 'When it came.';
+
+-- WhatsApp sessions -------------------------------------------------------------------------------------
+-- The library makes its tables itself, more of them with each version. They are told apart by their columns: a
+-- row belongs to the device in our_jid or jid; a table without either (whose LID is which number) to all.
+
+CREATE FUNCTION sidestep.session_tables() RETURNS TABLE (name text, device_column text, depth integer)
+LANGUAGE sql STABLE AS $$
+    WITH RECURSIVE depths AS (
+        SELECT c.oid, 0 AS depth FROM pg_class c
+         WHERE c.relnamespace = 'whatsmeow'::regnamespace AND c.relkind = 'r' AND c.relname <> 'whatsmeow_version'
+         UNION
+        SELECT k.conrelid, d.depth + 1 FROM depths d
+          JOIN pg_constraint k ON k.confrelid = d.oid AND k.contype = 'f' AND k.conrelid <> k.confrelid
+    )
+    SELECT c.relname::text, min(a.attname)::text, max(d.depth) FROM depths d
+      JOIN pg_class c ON c.oid = d.oid
+      LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname IN ('our_jid', 'jid') AND NOT a.attisdropped
+     GROUP BY 1
+$$;
+COMMENT ON FUNCTION sidestep.session_tables IS 'The WhatsApp library''s tables, the column that names the device, and how far down the foreign keys each is.';
+
+CREATE FUNCTION sidestep.session_device(p_jid text) RETURNS text
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF to_regclass('whatsmeow.whatsmeow_device') IS NULL THEN
+        RETURN NULL;
+    END IF;
+    RETURN (SELECT min(d.jid) FROM whatsmeow.whatsmeow_device d WHERE regexp_replace(d.jid, '[.:][^@]*@', '@') = p_jid);
+END $$;
+COMMENT ON FUNCTION sidestep.session_device IS 'The device that is linked to a number and has its session here; null: none.';
+
+CREATE FUNCTION sidestep.pack_session(p_device text) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET bytea_output = 'hex' AS $$
+DECLARE
+    v_table record;
+    v_rows jsonb;
+    v_packed jsonb := '[]';
+BEGIN
+    FOR v_table IN SELECT * FROM sidestep.session_tables() t ORDER BY t.depth, t.name LOOP
+        EXECUTE format('SELECT jsonb_agg(to_jsonb(t)) FROM whatsmeow.%I t WHERE %s', v_table.name,
+                       CASE WHEN v_table.device_column IS NULL THEN 'true' ELSE quote_ident(v_table.device_column) || ' = $1' END) INTO v_rows USING p_device;
+        CONTINUE WHEN v_rows IS NULL;
+        v_packed := v_packed || jsonb_build_object('table', v_table.name, 'shared', v_table.device_column IS NULL, 'rows', v_rows);
+    END LOOP;
+    RETURN v_packed;
+END $$;
+COMMENT ON FUNCTION sidestep.pack_session IS 'All rows of a device''s session, in an order in which they can be inserted.';
+
+CREATE FUNCTION sidestep.unpack_session(p_packed jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_part jsonb;
+BEGIN
+    FOR v_part IN SELECT * FROM jsonb_array_elements(p_packed) LOOP
+        EXECUTE format('INSERT INTO whatsmeow.%1$I SELECT * FROM jsonb_populate_recordset(NULL::whatsmeow.%1$I, $1) %2$s',
+                       v_part ->> 'table', CASE WHEN (v_part ->> 'shared')::boolean THEN 'ON CONFLICT DO NOTHING' END)
+          USING v_part -> 'rows';
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION sidestep.unpack_session IS 'Inserts what pack_session has returned, here or in another database.';
+
+CREATE FUNCTION sidestep.drop_session(p_device text) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_table record;
+BEGIN
+    FOR v_table IN SELECT * FROM sidestep.session_tables() t WHERE t.device_column IS NOT NULL ORDER BY t.depth DESC LOOP
+        EXECUTE format('DELETE FROM whatsmeow.%I WHERE %I = $1', v_table.name, v_table.device_column) USING p_device;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION sidestep.drop_session IS 'Forgets a device''s session; WhatsApp is not told.';

@@ -10,6 +10,7 @@ from typing import Any, Self
 import asyncpg
 
 from storage.database import Database
+from storage.lease import Lease
 from storage.messages import MessageStore
 from storage.models import (
     Account,
@@ -22,6 +23,7 @@ from storage.models import (
     ExternalId,
     InboundMessage,
     Jid,
+    Message,
     MessageId,
     MessageType,
     Outgoing,
@@ -93,6 +95,18 @@ def receipt(external_id: str, status: Status, *, chat: Address = ANA, at: dateti
     return Receipt(chat=chat, external_ids=(ExternalId(external_id),), status=status, at=at)
 
 
+TAKE_LEASE = """
+INSERT INTO sidestep.leases AS l (tenant_id, account_id, fence, holder, expires_at)
+VALUES ($1, $2, 1, 'a test', 'infinity') ON CONFLICT (tenant_id, account_id) DO UPDATE SET fence = l.fence + 1
+RETURNING fence
+"""
+
+
+async def leased(db: Database, account: Account) -> Lease:
+    """The account's lease, taken from whoever had it, and never lost by time."""
+    return Lease(account, await db.fetchval(TAKE_LEASE, account.tenant_id, account.account_id))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """One tenant with one account, and every store that its path uses."""
@@ -104,12 +118,14 @@ class World:
     messages: MessageStore
     sessions: SessionStore
     outbox: OutboxStore
+    lease: Lease
 
     @classmethod
     async def open(cls, db: Database, tenant: Tenant = SHOP) -> Self:
         tenants = TenantStore(db)
         made, _ = await tenants.seed(tenant, NOW)
         account = (await tenants.accounts(made.tenant_id))[0]
+        lease = await leased(db, account)
         return cls(
             db=db,
             tenant=made,
@@ -117,12 +133,19 @@ class World:
             tenants=tenants,
             messages=MessageStore(db),
             sessions=SessionStore(db, made),
-            outbox=OutboxStore(db, account),
+            outbox=OutboxStore(db, account, lease),
+            lease=lease,
         )
 
     async def record(self, *arrivals: Arrival, now: datetime = NOW) -> list[Recorded]:
         recorded, _ = await self.messages.record(self.account, arrivals, now)
         return recorded
+
+    async def record_past(self, *arrivals: Arrival, now: datetime = NOW) -> int:
+        """Record what was said before; how many of it were new."""
+        past = [replace(a, event=replace(a.event, is_history=True), takes_over=False) for a in arrivals]
+        new, _ = await self.messages.record_past(self.account, past, now)
+        return new
 
     async def meet(self, address: Address = ANA, *, now: datetime = NOW) -> ChatId:
         """The chat with somebody, made if they are new."""
@@ -143,6 +166,10 @@ class World:
     ) -> None:
         async with self.db.transaction() as connection:
             await self.sessions.pause(connection, chat_id, reason, now, until)
+
+    async def resume(self, chat_id: ChatId, asked: Message, *, now: datetime = NOW) -> None:
+        async with self.db.transaction() as connection:
+            await self.sessions.resume(connection, chat_id, asked.id, asked.sent_at, now)
 
     async def set_global_pause(self, paused: bool, *, now: datetime = NOW) -> None:
         async with self.db.transaction() as connection:

@@ -71,9 +71,16 @@ async def target(postgres: str) -> AsyncIterator[str]:
         yield dsn
 
 
+async def test_a_backup_goes_into_no_folder_that_is_not_there(filled: str, tmp_path: Path) -> None:
+    with pytest.raises(BackupFailed, match=r"there is no folder .*nope"):
+        await backup(filled, tmp_path / "nope" / "store.dump")
+    assert names(tmp_path) == []
+
+
 async def test_a_backup_restored_into_a_fresh_database_is_the_store(
     filled: str, target: str, tmp_path: Path
 ) -> None:
+    (tmp_path / "new").mkdir()
     saved = await backup(filled, tmp_path / "new" / "store.dump")
     assert saved.size_bytes == saved.path.stat().st_size > 0
     assert stat.S_IMODE(saved.path.stat().st_mode) == 0o600

@@ -148,6 +148,26 @@ async def test_a_server_that_is_not_there_is_unavailable(unused_tcp_port: int) -
     assert "topsecret" not in str(caught.value)
 
 
+async def test_a_database_that_takes_nobody_for_now_is_unavailable(postgres: str, empty_dsn: str) -> None:
+    name = empty_dsn.partition("?")[0].rpartition("/")[2]
+    database = await Database.open(empty_dsn, max_size=1)
+    async with connected(postgres) as admin:
+        await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+
+        async def is_closed() -> bool:
+            try:
+                await database.fetchval("SELECT 1")
+            except StoreUnavailable as exc:
+                return "not currently accepting connections" in str(exc)
+            return False
+
+        await until(is_closed)
+        await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    assert await database.fetchval("SELECT 1") == 1
+    await database.close()
+
+
 @pytest.mark.parametrize(
     "url", ["postgresql://u:topsecret@db:port/shop", "postgresql://u:topsecret@db/s?sslmode=x"]
 )

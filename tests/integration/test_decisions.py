@@ -30,7 +30,7 @@ async def test_twenty_deciders_decide_each_message_once(world: World) -> None:
     async def decide(n: int) -> list[Decision]:
         action = (Action.AI_REPLIED, Action.KEYWORD_REPLIED)[n % 2]
         wanted = [Decision(message_id=i, action=action, detail=str(n)) for i in ids(recorded)]
-        return await world.messages.decide(world.tenant.tenant_id, chat_id, wanted, NOW)
+        return await world.outbox.dismiss(chat_id, wanted, NOW)
 
     closed = [d for ds in await asyncio.gather(*(decide(n) for n in range(20))) for d in ds]
     assert sorted(d.message_id for d in closed) == ids(recorded)
@@ -40,11 +40,11 @@ async def test_twenty_deciders_decide_each_message_once(world: World) -> None:
 
 async def test_a_decision_never_changes(world: World) -> None:
     [one] = await world.record(said("M1"))
-    tenant_id, chat_id = world.tenant.tenant_id, one.message.chat_id
+    chat_id = one.message.chat_id
     first = Decision(message_id=one.message.id, action=Action.AI_REPLIED)
     second = Decision(message_id=one.message.id, action=Action.FAILED)
-    assert await world.messages.decide(tenant_id, chat_id, [first], NOW) == [first]
-    assert await world.messages.decide(tenant_id, chat_id, [second], NOW) == []
+    assert await world.outbox.dismiss(chat_id, [first], NOW) == [first]
+    assert await world.outbox.dismiss(chat_id, [second], NOW) == []
     assert await world.action(one.message.id) is Action.AI_REPLIED
 
 
@@ -52,7 +52,7 @@ async def test_an_answer_to_something_decided_already_keeps_nothing(world: World
     [one, two] = await world.record(said("M1"), said("M2"))
     chat_id = one.message.chat_id
     done = Decision(message_id=one.message.id, action=Action.IGNORED_TOO_OLD)
-    await world.messages.decide(world.tenant.tenant_id, chat_id, [done], NOW)
+    await world.outbox.dismiss(chat_id, [done], NOW)
     wanted = [Decision(message_id=m.message.id, action=Action.AI_REPLIED) for m in (one, two)]
     epoch = await world.outbox.epoch(chat_id)
     with pytest.raises(AlreadyDecided):

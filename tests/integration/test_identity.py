@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import asyncpg
 import pytest
 
 from storage.database import Database
@@ -152,7 +153,7 @@ async def test_what_was_decided_already_stays_as_it_was_decided(world: World) ->
     await world.record(said("SAME"))
     [second] = await world.record(said("SAME", by=ANA_LID))
     decision = Decision(message_id=second.message.id, action=Action.KEYWORD_REPLIED)
-    await world.messages.decide(world.tenant.tenant_id, second.message.chat_id, [decision], NOW)
+    await world.outbox.dismiss(second.message.chat_id, [decision], NOW)
     await merge(world)
     assert await world.action(second.message.id) is Action.KEYWORD_REPLIED
 
@@ -192,7 +193,7 @@ async def test_exclusion_opt_out_and_the_human_s_last_word_are_kept(world: World
     phone, lid = await two_chats(world)
     async with world.db.transaction() as connection:
         await world.sessions.exclude(connection, phone, True)
-        await world.sessions.opt_out(connection, lid, NOW)
+        await world.sessions.opt_out(connection, lid, True, NOW)
     await world.record(typed("H1", to=ANA_LID))
     await merge(world)
     session = await world.session(phone)
@@ -265,7 +266,7 @@ async def test_decisions_made_while_two_chats_are_merged_are_made_or_left_open(w
         decision = Decision(message_id=message.message.id, action=Action.KEYWORD_REPLIED)
         both = said(f"B{n}", by=Address(jid=lid.jid, alt=phone.jid))
         closed, _ = await asyncio.gather(
-            world.messages.decide(world.tenant.tenant_id, message.message.chat_id, [decision], NOW),
+            world.outbox.dismiss(message.message.chat_id, [decision], NOW),
             MessageStore(world.db).record(world.account, [both], LATER),
         )
         assert closed == [decision]
@@ -331,3 +332,27 @@ async def test_a_number_that_passed_to_somebody_else_joins_nobody(world: World) 
     assert await world.meet(Address(jid=number)) == now
     told = await world.messages.history(world.tenant.tenant_id, now, 10)
     assert [m.text for m in told] == ["hello", "it is me, with a new number"]
+
+
+async def test_two_hundred_strangers_at_once_are_met_in_one_call(world: World) -> None:
+    calls: list[str] = []
+
+    class Counting(Database):
+        def __init__(self, database: Database) -> None:
+            super().__init__(database._pool, database.address)
+
+        async def fetch(
+            self, query: str, *args: object, timeout: float | None = None
+        ) -> list[asyncpg.Record]:
+            calls.append(query)
+            return await super().fetch(query, *args, timeout=timeout)
+
+    messages = MessageStore(Counting(world.db))
+    strangers = [Address(jid=Jid(f"4915{n:09d}@s.whatsapp.net")) for n in range(200)]
+    recorded, merges = await messages.record(
+        world.account, [said(f"N{n}", by=who) for n, who in enumerate(strangers)], NOW
+    )
+    assert len(set(ids(recorded))) == 200
+    assert len({r.message.chat_id for r in recorded}) == 200
+    assert merges == []
+    assert len(calls) == 2

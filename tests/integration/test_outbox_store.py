@@ -22,7 +22,7 @@ from storage.models import (
     Outgoing,
     Status,
 )
-from storage.outbox import LEASE, BadReceipt, NotQueued
+from storage.outbox import LEASE, BadReceipt, NotQueued, OutboxStore
 from tests.integration.store_world import (
     ANA_BOTH,
     ANA_LID,
@@ -76,7 +76,8 @@ async def test_of_twenty_claims_one_succeeds(world: World) -> None:
     chat_id = await world.meet()
     await world.queue(chat_id)
     due = await world.due(chat_id)
-    claims = await asyncio.gather(*(world.outbox.claim(due, NOW, LONG_AGO) for _ in range(20)))
+    stores = [OutboxStore(world.db, world.account, world.lease) for _ in range(20)]  # as many processes
+    claims = await asyncio.gather(*(store.claim(due, NOW, LONG_AGO) for store in stores))
     assert sorted(claims) == [Claim.CLAIMED, *[Claim.GONE] * 19]
 
 
@@ -87,7 +88,7 @@ async def excluded(world: World, chat_id: ChatId) -> None:
 
 async def opted_out(world: World, chat_id: ChatId) -> None:
     async with world.db.transaction() as connection:
-        await world.sessions.opt_out(connection, chat_id, NOW)
+        await world.sessions.opt_out(connection, chat_id, True, NOW)
 
 
 async def reset(world: World, chat_id: ChatId) -> None:
@@ -109,8 +110,8 @@ async def paused(world: World, chat_id: ChatId) -> None:
 
 async def paused_and_resumed(world: World, chat_id: ChatId) -> None:
     await world.pause(chat_id)
-    async with world.db.transaction() as connection:
-        await world.sessions.resume(connection, chat_id)
+    [asked] = await world.record(said("R"))
+    await world.resume(chat_id, asked.message)
 
 
 CHANGES = [excluded, opted_out, reset, taken_over, written_to_late, paused, paused_and_resumed]
@@ -138,10 +139,13 @@ async def test_what_is_not_fenced_is_claimed_whatever_has_changed(world: World, 
 
 
 async def test_sql_alone_is_fence_enough(world: World) -> None:
-    """A pause that is written by hand, without raising the epoch or cancelling anything, is obeyed."""
+    """A pause that is written by hand, and cancels nothing, is obeyed, also by what has the chat's epoch."""
     chat_id = await world.meet()
     await world.queue(chat_id)
-    await world.db.execute("UPDATE sidestep.chat_state SET is_paused = true")
+    await world.db.execute(
+        "UPDATE sidestep.chat_state SET is_paused = true, pause_reason = 'manual_pause', epoch = epoch + 1"
+    )
+    await world.db.execute("UPDATE sidestep.outbox SET epoch = epoch + 1")
     assert await claim(world, chat_id) is Claim.CANCELLED
 
 
@@ -320,7 +324,7 @@ async def test_marking_sent_twice_is_marking_it_once(world: World) -> None:
     await world.outbox.claim(due, NOW, LONG_AGO)
     await world.outbox.mark_sent(due, ExternalId("3EB0"), NOW, overlapped=False)
     await world.outbox.receive(receipt("3EB0", READ), NOW)
-    assert await world.outbox.mark_sent(due, ExternalId("3EB0"), LATER, overlapped=False) is READ
+    assert await world.outbox.mark_sent(due, ExternalId("3EB0"), LATER, overlapped=False) is None
     assert (await world.row(message_id))["sent_at"] == NOW
 
 

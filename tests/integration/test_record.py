@@ -51,6 +51,13 @@ async def test_what_is_recorded_is_read_back_as_it_was_returned(world: World) ->
     assert await world.db.fetchval("SELECT raw FROM sidestep.message_payloads") == {"k": "v"}
 
 
+async def test_what_marks_a_message_is_kept_with_it(world: World) -> None:
+    marks = {"voice": True, "expires_in": 86_400}
+    recorded = await world.record(said("M1", None, metadata=marks), said("M2", "plain"))
+    assert [r.message.metadata for r in recorded] == [marks, {}]
+    assert await world.messages.undecided(world.account) == [r.message for r in recorded]
+
+
 @pytest.mark.parametrize("step", [timedelta(0), -timedelta(milliseconds=1), -timedelta(days=3)])
 async def test_ids_rise_within_a_chat_whatever_the_clock_does(world: World, step: timedelta) -> None:
     now, seen = NOW, []

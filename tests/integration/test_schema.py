@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
-from storage import decisions, messages, outbox, sessions
+from storage import blobs, decisions, media, messages, outbox, sessions
 from storage.database import Database
 from storage.models import ExternalId, Status
 from storage.outbox import OutboxStore
+from storage.reading import chats as chat_reads
+from storage.reading import messages as message_reads
+from storage.reading import stats as stats_reads
 from tests.conftest import fresh_database
 from tests.integration.store_world import AFTER, ANA, LONG_AGO, NOW, World, receipt, said
 
@@ -36,9 +39,14 @@ SEED_MESSAGES = """
 INSERT INTO sidestep.messages (tenant_id, chat_id, id, thread_id, direction, author, type, text, sent_at)
 SELECT s.tenant_id, s.chat_id, (sidestep.milliseconds($2) + n) << 20, s.active_thread_id,
        CASE n % 2 WHEN 0 THEN 'outbound' ELSE 'inbound' END, CASE n % 2 WHEN 0 THEN 'bot' ELSE 'customer' END,
-       'text', 'x', $2
+       CASE n % 50 WHEN 7 THEN 'image' ELSE 'text' END,
+       'word' || n % 100 || CASE n % 20000 WHEN 17 THEN ' rare' ELSE '' END, $2
   FROM generate_series(1, $3::int) n
   JOIN sidestep.chat_state s ON s.tenant_id = $1 AND s.chat_id = CASE WHEN n % 4 < 2 THEN $5 ELSE n % $4::int + 1 END
+"""
+SEED_DAYS = """
+UPDATE sidestep.chat_state SET last_message_id = (sidestep.milliseconds($2) - chat_id % 200 * 86400000) << 20
+ WHERE tenant_id = $1
 """
 SEED_OUTBOX = """
 INSERT INTO sidestep.outbox (tenant_id, chat_id, id, account_id, status, due_at, queued_at, sent_at)
@@ -56,6 +64,14 @@ SELECT tenant_id, chat_id, 'E' || id, author = 'bot', id FROM sidestep.messages 
 """
 
 
+SEED_MEDIA = """
+INSERT INTO sidestep.media (tenant_id, account_id, chat_id, message_id, type, status, url, due_at, created_at)
+SELECT tenant_id, $2, chat_id, id, 'image', CASE WHEN n % 1000 = 0 THEN 'pending' ELSE 'stored' END,
+       CASE WHEN n % 1000 <> 0 THEN 'file:///x' END, CASE WHEN n % 1000 = 0 THEN sent_at END, sent_at
+  FROM (SELECT m.*, row_number() OVER (ORDER BY id) AS n FROM sidestep.messages m WHERE tenant_id = $1) m
+"""
+
+
 @pytest.fixture(scope="module")
 async def full(postgres: str, template: str) -> AsyncIterator[World]:
     """A store with some history."""
@@ -67,9 +83,11 @@ async def full(postgres: str, template: str) -> AsyncIterator[World]:
             await world.messages.ensure_months(NOW)
             await db.execute(SEED, tenant_id, account_id, NOW, CHATS)
             await db.execute(SEED_MESSAGES, tenant_id, NOW, MESSAGES, CHATS, BIG_CHAT)
+            await db.execute(SEED_DAYS, tenant_id, NOW)
             await db.execute(SEED_OUTBOX, tenant_id, account_id)
             await db.execute(SEED_DECISIONS, tenant_id)
             await db.execute(SEED_KEYS, tenant_id)
+            await db.execute(SEED_MEDIA, tenant_id, account_id)
             await world.record(said("M1"))
             await world.queue(await world.meet())
             await db.execute("UPDATE sidestep.decisions SET action_taken = NULL WHERE message_id % 1000 = 1")
@@ -89,6 +107,7 @@ ANALYZED = (
     "outbox",
     "contacts",
     "chat_aliases",
+    "media",
 )
 
 
@@ -96,17 +115,18 @@ ANALYZED = (
 async def test_everything_says_what_it_is(rollback_db: Database, kind: str) -> None:
     silent = {
         "table": """
-            SELECT relname FROM pg_class WHERE relnamespace = 'sidestep'::regnamespace AND relkind IN ('r', 'p', 'v')
+            SELECT relname FROM pg_class
+             WHERE relnamespace::regnamespace::text ~ '^(sidestep|face_.*)$' AND relkind IN ('r', 'p', 'v')
                AND NOT relispartition AND obj_description(oid, 'pg_class') IS NULL""",
         "column": """
             SELECT c.relname || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
              WHERE c.relnamespace = 'sidestep'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
                AND a.attnum > 0 AND NOT a.attisdropped AND col_description(c.oid, a.attnum) IS NULL""",
         "function": """
-            SELECT proname FROM pg_proc WHERE pronamespace = 'sidestep'::regnamespace
+            SELECT proname FROM pg_proc WHERE pronamespace::regnamespace::text ~ '^(sidestep|face_.*)$'
                AND obj_description(oid, 'pg_proc') IS NULL""",
         "schema": """
-            SELECT nspname FROM pg_namespace WHERE nspname IN ('sidestep', 'whatsmeow')
+            SELECT nspname FROM pg_namespace WHERE nspname ~ '^(sidestep|whatsmeow|face_.*)$'
                AND obj_description(oid, 'pg_namespace') IS NULL""",
     }
     assert [row[0] for row in await rollback_db.fetch(silent[kind])] == []
@@ -122,8 +142,12 @@ async def test_every_key_leads_with_the_tenant(rollback_db: Database) -> None:
         """
     )
     others = {r["name"] for r in rows if r["attname"] != "tenant_id"}
-    # A tenant's name is what its number is found by; the ledger of migrations knows no tenants.
-    assert others <= {"sidestep.tenants_instance_name_key", "sidestep.schema_migrations_pkey"}
+    # A tenant's name is what its number is found by, and a role what a tenant is; the rest know no tenants.
+    assert others <= {
+        "sidestep.tenants_instance_name_key", "sidestep.tenant_roles_role", "sidestep.schema_migrations_pkey",
+        "sidestep.vocabulary_pkey", "sidestep.vocabulary_said", "sidestep.vocabulary_heard",
+        "sidestep.face_tables_pkey",
+    }  # fmt: skip
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -164,26 +188,62 @@ async def the_hot_queries(world: World) -> dict[str, tuple[str, tuple[object, ..
     newest = await world.db.fetchval("SELECT max(id) FROM sidestep.messages WHERE chat_id = $1", BIG_CHAT)
     return {
         "history": (messages.HISTORY, (tenant_id, BIG_CHAT, 30), 200),
-        "undecided": (messages.UNDECIDED, (tenant_id, account_id), 200),
+        "undecided": (messages.UNDECIDED, (tenant_id, account_id, None), 200),
         "still open": (messages.STILL_OPEN, (tenant_id, BIG_CHAT, [newest]), 10),
         "due chats": (outbox.DUE_CHATS, (tenant_id, account_id, NOW), 10),
-        "next due": (outbox.NEXT_DUE, (tenant_id, account_id, await world.meet()), 20),
-        "next due where nothing is": (outbox.NEXT_DUE, (tenant_id, account_id, BIG_CHAT), 20),
-        "cancel": (sessions.CANCEL_QUEUED, (tenant_id, BIG_CHAT, "paused"), 10),
-        "a chat": (sessions.CHAT, (tenant_id, BIG_CHAT), 10),
+        "next due": (outbox.NEXT_DUE, (tenant_id, account_id, [await world.meet()]), 20),
+        "next due where nothing is": (outbox.NEXT_DUE, (tenant_id, account_id, [BIG_CHAT]), 20),
+        "cancel": (
+            await body(world, "cancel_queued", "bigint", "bigint", "text"),
+            (tenant_id, BIG_CHAT, "paused"),
+            10,
+        ),
+        "a chat": (sessions.CHATS, (tenant_id, [BIG_CHAT]), 10),
         "paused chats": (sessions.PAUSED_CHATS, (tenant_id, 20), CHATS + 200),
         "resume due": (
             await body(world, "resume_due", "bigint", "timestamptz", "int"),
             (tenant_id, NOW + AFTER, 5),
             300,
         ),
+        "due media": (media.TAKE_DUE, (tenant_id, account_id, NOW, [AFTER]), 10),
+        "next medium": (media.NEXT_DUE_AT, (tenant_id, account_id), 10),
+        "unused files": (blobs.UNUSED, (tenant_id, b""), 10),
         "why": (decisions.EXPLAIN, (tenant_id, f"E{newest}", newest), 100),
+        **await the_reads(world, newest),
+    }
+
+
+async def the_reads(world: World, newest: int) -> dict[str, tuple[str, tuple[object, ...], int]]:
+    """What lists, galleries and searches ask."""
+    tenant_id, old = world.tenant.tenant_id, newest - (20_000 << 20)
+    chat, thread = (
+        (tenant_id, BIG_CHAT),
+        await world.db.fetchval("SELECT min(thread_id) FROM sidestep.threads"),
+    )
+    contact = await world.db.fetchval("SELECT contact_id FROM sidestep.contacts LIMIT 1")
+    return {
+        "conversation": (message_reads.HISTORY, (*chat, newest, None, None, 100, False), 600),
+        "conversation, deep": (message_reads.HISTORY, (*chat, old, None, None, 100, False), 600),
+        "thread": (message_reads.THREAD, (tenant_id, thread, 0, 50), 500),
+        "recent activity": (message_reads.RECENT, (tenant_id, newest, 50), 500),
+        "gallery": (message_reads.MEDIA, (*chat, newest, 20), 500),
+        "failed": (message_reads.FAILED, (tenant_id, None, newest, 20), 500),
+        "failed in a chat": (message_reads.FAILED, (*chat, newest, 20), 500),
+        "a user's": (message_reads.BY_CONTACT, (tenant_id, contact, newest + (1 << 40), 20), CHATS + 500),
+        "replies": (message_reads.REPLIES, (tenant_id, newest, 0, 20), 1500),
+        "exists": (message_reads.EXISTS, (*chat, f"E{newest}"), 10),
+        "chat list": (chat_reads.CHAT_LIST, (tenant_id, newest, None, 50), CHATS + 800),
+        "paused and due": (chat_reads.PAUSED_AND_DUE, (tenant_id, None, 50), CHATS + 200),
+        "failed by day": (stats_reads.FAILED, (tenant_id, None, None, None), 500),
     }
 
 
 NAMES = [
     "history", "undecided", "still open", "due chats", "next due", "next due where nothing is", "cancel",
-    "a chat", "paused chats", "resume due", "why",
+    "a chat", "paused chats", "resume due", "why", "conversation", "conversation, deep", "thread", "recent activity",
+    "gallery", "failed", "failed in a chat", "a user's", "replies", "exists", "chat list", "paused and due",
+    "failed by day", "due media",
+    "next medium", "unused files",
 ]  # fmt: skip
 
 
@@ -194,7 +254,14 @@ async def test_what_is_asked_for_all_day_looks_at_few_rows(full: World, name: st
     query, arguments, most = queries[name]
     plan = await explained(full, query, *arguments)
     scanned = {n["Relation Name"] for n in nodes(plan) if n["Node Type"] == "Seq Scan"}
-    assert not scanned & {"messages_202603", "decisions_202603", "outbox", "message_keys", "chat_state"}
+    assert not scanned & {
+        "media",
+        "messages_202603",
+        "decisions_202603",
+        "outbox",
+        "message_keys",
+        "chat_state",
+    }
     assert read(plan) <= most
 
 
@@ -210,7 +277,7 @@ async def test_receipts_touch_no_index(db: Database) -> None:
     world = await World.open(db)
     await world.record(said("M1"))
     chat_id = await world.meet()
-    store = OutboxStore(db, world.account)
+    store = OutboxStore(db, world.account, world.lease)
     for n in range(100):
         await world.queue(chat_id)
         due = await world.due(chat_id)
@@ -248,3 +315,32 @@ async def updates(db: Database, table: str) -> tuple[int, int]:
         )
     assert row is not None
     return row["n_tup_upd"], row["n_tup_hot_upd"]
+
+
+@pytest.mark.parametrize(
+    ("words", "chat", "most"), [("rare", None, 20), ("rare", BIG_CHAT, 20), ("word8", BIG_CHAT, 900)]
+)
+async def test_search_looks_only_at_what_has_the_words(
+    full: World, words: str, chat: int | None, most: int
+) -> None:
+    """By what its months' plans have read: the function itself shows in no plan."""
+    before = await fetched(full.db)
+    asked = "SELECT * FROM sidestep.search($1, $2, $3, '{}', 0, $4, 50)"
+    await full.db.fetch(asked, full.tenant.tenant_id, chat, words, 2**62)
+    after = await fetched(full.db)
+    assert after["messages_202603_pkey"] == before["messages_202603_pkey"]
+    assert 0 < after["words"] - before["words"] <= most
+
+
+async def fetched(db: Database) -> dict[str, int]:
+    """How many entries of each index of the month have been read; `words` is that of search."""
+    async with db.acquire() as connection:
+        await connection.execute("SELECT pg_stat_force_next_flush()")
+        await connection.execute("SELECT pg_stat_clear_snapshot()")
+        rows = await connection.fetch(
+            "SELECT indexrelname, idx_tup_read FROM pg_stat_user_indexes WHERE relname = 'messages_202603'"
+        )
+    return {
+        ("words" if "search_vector" in r["indexrelname"] else r["indexrelname"]): r["idx_tup_read"]
+        for r in rows
+    }

@@ -11,7 +11,20 @@ import pytest
 from storage.database import Database
 from storage.models import ChatId, Jid, PauseReason, Status
 from storage.sessions import SessionStore
-from tests.integration.store_world import AFTER, ANA, BEN, NOW, SHOP, TEAM, World, ids, said, typed
+from tests.integration.store_world import (
+    AFTER,
+    ANA,
+    ANA_BOTH,
+    ANA_LID,
+    BEN,
+    NOW,
+    SHOP,
+    TEAM,
+    World,
+    ids,
+    said,
+    typed,
+)
 
 SECOND = timedelta(seconds=1)
 
@@ -156,7 +169,7 @@ async def test_every_change_raises_the_epoch_and_cancels_what_is_queued(world: W
                 case 1:
                     await world.sessions.exclude(connection, chat_id, True)
                 case 2:
-                    await world.sessions.opt_out(connection, chat_id, NOW)
+                    await world.sessions.opt_out(connection, chat_id, True, NOW)
                 case 3:
                     await world.sessions.reset(connection, chat_id, NOW)
                 case _:
@@ -227,3 +240,33 @@ async def test_paused_chats_are_listed_newest_first(world: World) -> None:
     await world.pause(ana)
     await world.pause(ben, now=NOW + SECOND)
     assert [c.chat_id for c in await world.sessions.paused_chats()] == [ben, ana]
+
+
+async def test_a_chat_s_own_time_goes_before_the_tenant_s(world: World) -> None:
+    for silence, chat in ((timedelta(hours=1), ANA), (timedelta(), BEN)):
+        chat_id = await world.meet(chat)
+        async with world.db.transaction() as connection:
+            await world.sessions.resume_after(connection, chat_id, silence)
+    [ana, *_] = [r.message.chat_id for r in await world.record(typed("A"), typed("B", to=BEN))]
+    assert await resumed(world, NOW + timedelta(minutes=59)) == []
+    assert await resumed(world, NOW + timedelta(minutes=61)) == [ana]
+    assert await resumed(world, NOW + timedelta(days=1000)) == []
+
+
+async def test_a_clock_that_jumps_ends_each_pause_once(world: World) -> None:
+    [taken] = await world.record(typed("A"))
+    assert await resumed(world, NOW - timedelta(days=400)) == []
+    assert await resumed(world, NOW + timedelta(days=400)) == [taken.message.chat_id]
+    assert await resumed(world, NOW - timedelta(days=400)) == []
+    assert await resumed(world, NOW + timedelta(days=400)) == []
+
+
+async def test_two_chats_that_become_one_keep_the_time_that_either_had(world: World) -> None:
+    ana, lid = await world.meet(ANA), await world.meet(ANA_LID)
+    async with world.db.transaction() as connection:
+        await world.sessions.resume_after(connection, max(ana, lid), timedelta(hours=1))
+    both = await world.meet(ANA_BOTH)
+    assert both == min(ana, lid)
+    chat = await world.sessions.chat(both)
+    assert chat is not None
+    assert chat.session.idle_after == timedelta(hours=1)

@@ -14,7 +14,7 @@ import storage
 from storage.database import Database
 
 # Raised as the store grows, so that a change that hides constants from this test fails it.
-FEWEST = 61
+FEWEST = 158
 
 _STATEMENT = re.compile(
     r"\s*(?:--[^\n]*\n\s*)*(SELECT|INSERT|UPDATE|DELETE|WITH|MERGE|CALL)\b", re.IGNORECASE

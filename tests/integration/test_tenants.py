@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 import pytest
 
 from storage.database import Database
-from storage.models import Jid, Tenant, TenantId
+from storage.hours import Hours
+from storage.models import FOR_EVER, Jid, ResumeMode, Tenant, TenantId
+from storage.notify import Notify
 from storage.tenants import TenantStore
 from tests.integration.store_world import NOW, SHOP
 
@@ -42,16 +44,31 @@ async def test_seeding_again_changes_nothing(tenants: TenantStore, db: Database)
     assert len(await tenants.accounts(first.tenant_id)) == 1
 
 
+HOURS = Hours(
+    week=(((540, 1080),),) * 5 + ((), ((600, 1500),)),
+    holidays={"12-25": (), "2026-12-24": ((540, 720),)},
+    away="Closed until {time}.",
+    away_again=timedelta(hours=12),
+    keywords=True,
+)
 CHANGES = {
     "owner": "+5511999990009",
     "admins": ("+5511999990007", "+5511999990008"),
     "system_prompt": "Be kind.",
     "llm_provider": "anthropic",
     "auto_resume_after": timedelta(minutes=30),
+    "timezone": "America/Sao_Paulo",
+    "hours": HOURS,
+    "retention": timedelta(days=365),
+    "notify": Notify(to="+5511999990007", quiet=(1320, 1860), before_resume=timedelta(minutes=10)),
+    "resume_mode": ResumeMode.FROM_LAST,
 }
 
 
-@pytest.mark.parametrize(("key", "value"), [*CHANGES.items(), ("auto_resume_after", None), ("admins", ())])
+CASES = [*CHANGES.items(), ("auto_resume_after", None), ("admins", ()), ("retention", FOR_EVER)]
+
+
+@pytest.mark.parametrize(("key", "value"), CASES)
 async def test_a_change_in_config_applies_where_the_database_was_not_changed(
     tenants: TenantStore, key: str, value: object
 ) -> None:
@@ -97,6 +114,28 @@ async def test_a_change_by_sql_is_seen_at_the_next_look(tenants: TenantStore, db
     assert (await tenants.get(made.tenant_id)).auto_resume_after is None
 
 
+async def test_a_tenant_of_before_gets_the_hours_that_config_gives_it(
+    tenants: TenantStore, db: Database
+) -> None:
+    await tenants.seed(SHOP, NOW)
+    await by_sql(db, "seed = seed - 'timezone' - 'hours' - 'notify' - 'resume_mode'")
+    made, overruled = await tenants.seed(
+        replace(SHOP, timezone="Europe/Berlin", hours=HOURS, notify=Notify(resumed=False)), LATER
+    )
+    assert (made.timezone, made.hours, made.notify.resumed) == ("Europe/Berlin", HOURS, False)
+    assert overruled == ()
+
+
+@pytest.mark.parametrize("hours", ["{}", "[1]", '{"open": {"mon": ["late"]}}', '{"open": {"mon": [9]}}'])
+async def test_hours_that_sql_has_written_and_nobody_can_read_close_nothing(
+    tenants: TenantStore, db: Database, hours: str
+) -> None:
+    made, _ = await tenants.seed(replace(SHOP, hours=HOURS), NOW)
+    await by_sql(db, f"hours = '{hours}', timezone = 'Nowhere/Land', notify = '[5]'")
+    tenant = await tenants.get(made.tenant_id)
+    assert (tenant.hours, tenant.zone, tenant.notify) == (None, UTC, Notify())
+
+
 async def test_ten_daemons_that_seed_at_once_make_one_tenant_and_one_account(tenants: TenantStore) -> None:
     made = await asyncio.gather(*(tenants.seed(SHOP, NOW) for _ in range(10)))
     assert len({tenant.tenant_id for tenant, _ in made}) == 1
@@ -110,19 +149,6 @@ async def test_pairing_keeps_the_device_and_a_known_lid(tenants: TenantStore) ->
     await tenants.set_paired(account, Jid("5511999990000:8@s.whatsapp.net"), None, LATER)
     [account] = await tenants.accounts(made.tenant_id)
     assert (account.jid, account.lid) == ("5511999990000:8@s.whatsapp.net", "9@lid")
-
-
-async def test_an_account_is_held_by_one_and_free_when_its_holder_is_gone(
-    tenants: TenantStore, db: Database
-) -> None:
-    made, _ = await tenants.seed(SHOP, NOW)
-    [account] = await tenants.accounts(made.tenant_id)
-    async with db.acquire() as other:
-        async with db.acquire() as holder:
-            assert await TenantStore.lock(holder, account)
-            assert not await TenantStore.lock(other, account)
-        # Given back to the pool, which lets go of what a connection holds.
-        assert await TenantStore.lock(other, account)
 
 
 async def test_a_tenant_that_is_not_there_is_a_lookup_error(tenants: TenantStore) -> None:

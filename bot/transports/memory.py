@@ -19,12 +19,16 @@ from bot.transports.base import (
     ConnectionState,
     Content,
     Deliver,
+    MediaExpired,
+    MediaTooLarge,
+    Medium,
     NotConnected,
     SendRefused,
     Sent,
     TransportError,
     TransportEvent,
 )
+from bot.transports.states import shown
 from storage.models import ExternalId, Jid
 
 
@@ -42,7 +46,8 @@ class MemoryTransport:
     """One account. `now` is the daemon's clock.
 
     `refuse` makes the next send end with this error; a send waits while `blocked` is set, as one whose
-    acknowledgement does not come.
+    acknowledgement does not come, and `lag` seconds for each acknowledgement. `files` are what messages
+    carry, by their raw event.
     """
 
     def __init__(self, now: Callable[[], datetime] | None = None, *, own: tuple[Jid, ...] = ()) -> None:
@@ -51,19 +56,26 @@ class MemoryTransport:
         # As on the platform, no id comes twice, not even from the same account after a restart.
         self._run_id = secrets.token_hex(3).upper()
         self._ids = itertools.count(1)
-        self._connection = Connection(state=ConnectionState.STARTING, since=self._now())
+        self._connection = shown(ConnectionState.STARTING, since=self._now())
         self._deliver: Deliver | None = None
         self._queued: list[TransportEvent] = []
         self._blocked = asyncio.Event()
         self._blocked.set()
+        self._unlinked = asyncio.Event()
         self.sent: list[SentMessage] = []
         self.started: list[SentMessage] = []
         self.typing: set[Jid] = set()
         self.refuse: TransportError | None = None
+        self.lag = 0.0
+        self.files: dict[str, Medium] = {}
 
     @property
     def connection(self) -> Connection:
         return self._connection
+
+    @property
+    def one_at_a_time(self) -> bool:
+        return False
 
     def arrive(self, event: TransportEvent) -> None:
         """Something happens on the platform; while disconnected it waits there, as WhatsApp queues it."""
@@ -81,13 +93,14 @@ class MemoryTransport:
         self._blocked.set()
 
     async def run(self, deliver: Deliver) -> None:
-        """Be connected until cancelled."""
+        """Be connected until cancelled or unlinked."""
         self._deliver = deliver
         self._connect()
         try:
-            await asyncio.Event().wait()
+            await self._unlinked.wait()
         finally:
-            self._change(ConnectionState.STOPPED)
+            if not self._unlinked.is_set():
+                self._change(ConnectionState.STOPPED)
             self._deliver = None
 
     async def prepare(self, content: Content) -> Content:
@@ -109,6 +122,8 @@ class MemoryTransport:
             at=self._now(),
         )
         self.started.append(message)
+        if self.lag:
+            await asyncio.sleep(self.lag)
         await self._blocked.wait()
         if self.refuse is not None:
             error, self.refuse = self.refuse, None
@@ -123,15 +138,28 @@ class MemoryTransport:
         else:
             self.typing.discard(to)
 
+    async def download(self, raw: str, *, most_bytes: int) -> Medium:
+        if not self._connection.can_receive:
+            raise NotConnected("not connected")
+        medium = self.files.get(raw)
+        if medium is None:
+            raise MediaExpired("this platform keeps no such file")
+        if len(medium.data) > most_bytes:
+            raise MediaTooLarge(f"the file has {len(medium.data)} bytes, and {most_bytes} are the most")
+        return medium
+
     async def suspend(self) -> None:
-        self._change(
-            ConnectionState.SUSPENDED,
-            advice="the database cannot be written, so messages wait on the platform",
-        )
+        self._change(ConnectionState.SUSPENDED)
 
     async def resume(self) -> None:
         if self._deliver is not None:
             self._connect()
+
+    async def unlink(self) -> None:
+        if not self._connection.can_send:
+            raise NotConnected("not connected")
+        self._change(ConnectionState.LOGGED_OUT)
+        self._unlinked.set()
 
     def _connect(self) -> None:
         self._change(ConnectionState.CONNECTED)
@@ -139,10 +167,7 @@ class MemoryTransport:
         for event in queued:
             self.arrive(event)
 
-    def _change(self, state: ConnectionState, advice: str | None = None) -> None:
-        connected = state is ConnectionState.CONNECTED
-        self._connection = Connection(
-            state=state, since=self._now(), can_send=connected, can_receive=connected, advice=advice
-        )
+    def _change(self, state: ConnectionState) -> None:
+        self._connection = shown(state, since=self._now())
         if self._deliver is not None:
             self._deliver(ConnectionChanged(connection=self._connection, own=self._own))

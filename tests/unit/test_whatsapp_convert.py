@@ -205,7 +205,7 @@ def _content(messages: Any, name: str) -> Any:
         ("audioMessage", MessageType.AUDIO, None),
         ("documentMessage", MessageType.DOCUMENT, "palavras"),
         ("stickerMessage", MessageType.STICKER, None),
-        ("locationMessage", MessageType.LOCATION, "palavras"),
+        ("locationMessage", MessageType.LOCATION, "palavras\npalavras"),
         ("liveLocationMessage", MessageType.LOCATION, "palavras"),
         ("contactMessage", MessageType.CONTACT, "palavras"),
         ("contactsArrayMessage", MessageType.CONTACT, "palavras"),
@@ -217,6 +217,9 @@ def _content(messages: Any, name: str) -> Any:
         ("callLogMesssage", MessageType.SYSTEM, None),
         ("groupInviteMessage", MessageType.UNKNOWN, None),
         ("orderMessage", MessageType.UNKNOWN, None),
+        ("interactiveMessage", MessageType.UNKNOWN, None),
+        ("encEventResponseMessage", MessageType.SYSTEM, None),
+        ("declinePaymentRequestMessage", MessageType.SYSTEM, None),
     ],
 )
 def test_every_message_has_its_type_and_its_words(
@@ -235,6 +238,12 @@ def test_every_field_of_whatsapps_schema_converts(wire: Wire) -> None:
         assert isinstance(to_message(wire.event(message), wire.people, NOW), InboundMessage | Drop), (
             field.name
         )
+
+
+def test_a_message_without_anything_in_it_is_nobodys_word(wire: Wire) -> None:
+    secret = wire.messages.MessageContextInfo(messageSecret=b"\x01" * 32)
+    for empty in (wire.messages.Message(), wire.messages.Message(messageContextInfo=secret)):
+        assert wire.heard(empty).type is MessageType.SYSTEM
 
 
 def test_a_message_of_a_newer_whatsapp_is_recorded_as_unknown(wire: Wire) -> None:
@@ -309,6 +318,64 @@ def test_a_revoke_names_what_is_gone(wire: Wire) -> None:
     )
     heard = wire.heard(wire.messages.Message(protocolMessage=protocol), Edit="7")
     assert (heard.type, heard.text, heard.reply_to) == (MessageType.REVOKE, None, "T1")
+
+
+def test_a_reaction_is_taken_back_by_an_empty_one_and_not_by_one_that_cannot_be_read(wire: Wire) -> None:
+    taken_back = wire.messages.Message(
+        reactionMessage=wire.messages.ReactionMessage(key=_key(wire, from_me=True))
+    )
+    sealed = wire.messages.Message()
+    sealed.encReactionMessage.targetMessageKey.ID = "T1"
+    assert [(h.type, h.text, h.reply_to) for h in map(wire.heard, (taken_back, sealed))] == [
+        (MessageType.REACTION, "", "T1"),
+        (MessageType.REACTION, None, "T1"),
+    ]
+
+
+def test_an_edit_may_take_a_caption_away_and_one_that_cannot_be_read_does_not(wire: Wire) -> None:
+    protocol = wire.messages.ProtocolMessage(
+        key=_key(wire, from_me=True),
+        type=wire.messages.ProtocolMessage.MESSAGE_EDIT,
+        editedMessage=wire.messages.Message(imageMessage=wire.messages.ImageMessage(mimetype="image/png")),
+    )
+    without_caption = wire.messages.Message(protocolMessage=protocol)
+    empty = wire.messages.Message()
+    empty.protocolMessage.CopyFrom(protocol)
+    empty.protocolMessage.ClearField("editedMessage")
+    secret = wire.messages.Message()
+    secret.secretEncryptedMessage.targetMessageKey.ID = "T1"
+    secret.secretEncryptedMessage.secretEncType = secret.secretEncryptedMessage.MESSAGE_EDIT
+    assert [(h.type, h.text, h.reply_to) for h in map(wire.heard, (without_caption, empty, secret))] == [
+        (MessageType.EDIT, "", "T1"),
+        (MessageType.EDIT, None, "T1"),
+        (MessageType.EDIT, None, "T1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("from_me", "key", "to_me", "by"),
+    [
+        # (whose phone, what its key says, whether the target is ours, who wrote it)
+        (False, {"fromMe": False, "participant": MY_LID}, True, MY_LID),
+        (False, {"fromMe": False, "participant": MY_PHONE}, True, MY_PHONE),
+        (False, {"fromMe": False, "participant": BIA_LID}, False, BIA_LID),
+        (False, {"fromMe": True}, False, ANA_LID),
+        (False, {"fromMe": True, "participant": ANA_LID}, False, ANA_LID),
+        (False, {"fromMe": False}, False, None),
+        (True, {"fromMe": True}, True, MY_LID),
+        (True, {"fromMe": False, "participant": ANA_PHONE}, False, ANA_PHONE),
+        (True, {"fromMe": False}, False, None),
+    ],
+)
+def test_in_a_group_a_key_names_who_wrote_what_it_is_about(
+    wire: Wire, from_me: bool, key: dict[str, Any], to_me: bool, by: Jid | None
+) -> None:
+    source = wire.source(GROUP, MY_LID if from_me else ANA_LID, alt="", from_me=from_me)
+    message = wire.messages.Message()
+    message.reactionMessage.text = "👍"
+    message.reactionMessage.key.CopyFrom(type(message.reactionMessage.key)(remoteJID=GROUP, ID="T1", **key))
+    heard = wire.heard(message, source)
+    assert (heard.reply_to_me, heard.reply_to_sender) == (to_me, by)
 
 
 def test_texts_can_be_stored(wire: Wire) -> None:

@@ -1,13 +1,22 @@
 """The small rooms of the WhatsApp transport: addresses, the session store's URL, error texts, threads."""
 
 import asyncio
+import logging
 import subprocess
 import sys
 import threading
 
 import pytest
+from structlog.testing import capture_logs
 
-from bot.transports.base import NotConnected, SendRefused, SendUnconfirmed
+from bot.transports.base import (
+    NotConnected,
+    ReachOutLimited,
+    SendPostponed,
+    SendRefused,
+    SendUnconfirmed,
+    TransportError,
+)
 from bot.transports.whatsapp import library, outcome
 from bot.transports.whatsapp.ids import People, parse_jid
 from bot.transports.whatsapp.session import device_of, session_store_url
@@ -96,7 +105,7 @@ def test_gos_driver_gets_the_same_database(dsn: str, url: str) -> None:
     store = session_store_url(dsn)
     assert store.startswith(url)
     assert "search_path=whatsmeow" in store
-    assert store.endswith("idle_session_timeout=30000")
+    assert store.endswith("idle_session_timeout=10000")
 
 
 @pytest.mark.parametrize("dsn", ["", "mysql://secret@h/db", "whatsapp.db", "secret"])
@@ -109,7 +118,14 @@ def test_another_kind_of_store_is_refused_without_quoting_it(dsn: str) -> None:
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("server returned error 463", SendRefused),
+        ("server returned error 463", ReachOutLimited),
+        ("server returned error 475", ReachOutLimited),
+        ("server returned error 400", SendRefused),
+        ("server returned error 421", SendRefused),
+        ("server returned error 479", SendRefused),
+        ("server returned error 799", SendRefused),
+        ("server returned error 429", SendPostponed),
+        ("server returned error 503", SendPostponed),
         ("no LID found for 5511000000000@s.whatsapp.net from server", SendRefused),
         ("failed to send message node: websocket not connected", NotConnected),
         ("failed to send message node: frame socket is closed", NotConnected),
@@ -144,6 +160,8 @@ def test_a_refusal_keeps_its_code() -> None:
 def test_an_upload_never_leaves_a_doubt() -> None:
     assert isinstance(outcome.of_upload("websocket not connected"), NotConnected)
     assert isinstance(outcome.of_upload("upload failed with status code 413"), SendRefused)
+    assert isinstance(outcome.of_upload("upload failed with status code 503"), NotConnected)
+    assert isinstance(outcome.of_upload("failed to execute request: EOF"), NotConnected)
 
 
 async def test_a_call_is_on_its_thread_before_anything_is_awaited() -> None:
@@ -221,6 +239,29 @@ assert logging.getLogger().level == logging.DEBUG
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_what_the_library_complains_of_is_logged_without_numbers() -> None:
+    script = """
+import logging
+from bot import logs
+from bot.transports.whatsapp import library
+logs.setup(format="json")
+library.load()
+logging.getLogger("whatsmeow.Client").error("Failed to decrypt from 5511888880001@s.whatsapp.net: no session")
+"""
+    done = run_python(script)
+    assert "Failed to decrypt" in done.stderr
+    assert "no session" in done.stderr
+    assert "5511888880001" not in done.stderr
+
+
+def test_what_the_library_complains_of_has_no_numbers_before_any_log_sees_it() -> None:
+    library.load()
+    with capture_logs() as logs:
+        logging.getLogger("whatsmeow.Client").error("Failed to decrypt from 5511888880001@s.whatsapp.net")
+    [complaint] = [str(entry["complaint"]) for entry in logs]
+    assert complaint == "Failed to decrypt from …@s.whatsapp.net"
+
+
 def test_neonize_is_only_loaded_when_asked_for() -> None:
     script = """
 import sys
@@ -251,6 +292,26 @@ assert magic.from_buffer(b"%PDF-1.4", mime=True) == "application/pdf"
 """
     done = run_python(script)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_where_go_returns_nothing_nothing_is_read_or_freed() -> None:
+    """neonize takes what happens to stand in a register for the address of a text."""
+    go = library.load().go
+    for name in ("Stop", "StopAll", "Disconnect", "SetForceActiveDeliveryReceipts"):
+        assert getattr(go, name).restype is None, name
+        assert getattr(getattr(go, name), "errcheck", None) is None, name
+
+
+async def test_a_second_loop_is_refused_while_the_first_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = library.load().async_events
+    monkeypatch.setattr(events, "event_global_loop", None)
+    first, mine = asyncio.new_event_loop(), asyncio.get_running_loop()
+    library.bind_loop(first)
+    with pytest.raises(TransportError, match="another event loop"):
+        library.bind_loop(mine)
+    first.close()
+    library.bind_loop(mine)
+    assert events.event_global_loop is mine
 
 
 def test_gos_prints_do_not_reach_standard_output() -> None:

@@ -1,9 +1,11 @@
 """Reads what one WhatsApp message says: its type, its text, what it answers; knows neither chat nor sender."""
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from storage.models import ExternalId, MessageType
 
@@ -19,6 +21,7 @@ class Said:
     """`reply_to` is the quoted message's id, or the target's of an edit, a revoke or a reaction.
 
     `quoted` is the key or context that names whose message that was, None where nothing is answered.
+    `metadata` as in InboundMessage.
     """
 
     type: MessageType
@@ -27,6 +30,7 @@ class Said:
     quoted_sender: str | None = None
     quoted_from_me: bool | None = None
     mentions: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def clean(value: Any) -> str | None:
@@ -37,7 +41,7 @@ def clean(value: Any) -> str | None:
 
 def read_content(message: Any) -> Said | None:
     """None if there is nothing for a reader in it: keys, or the device's housekeeping."""
-    message = _unwrap(message)
+    message = unwrapped(message)
     fields = {field.name: value for field, value in message.ListFields()}
     content = fields.keys() - {"messageContextInfo"}
     if content and content <= _READING_KEYS:
@@ -47,11 +51,13 @@ def read_content(message: Any) -> Said | None:
         return _protocol(fields["protocolMessage"])
     for name, read in _READERS.items():
         if name in fields:
-            return read(fields[name])
-    return Said(type=MessageType.UNKNOWN)
+            return _marked(read(fields[name]), fields[name])
+    # What a newer WhatsApp has added is somebody's word until we know better; nothing at all is nobody's.
+    is_empty = not content and not len(UnknownFieldSet(message))
+    return Said(type=MessageType.SYSTEM if is_empty else MessageType.UNKNOWN)
 
 
-def _unwrap(message: Any) -> Any:
+def unwrapped(message: Any) -> Any:
     """Down to the message itself: device-sent, ephemeral, view-once and captioned messages are envelopes."""
     for _ in range(8):
         inner = next((value.message for _, value in message.ListFields() if _is_envelope(value)), None)
@@ -70,6 +76,18 @@ def _is_envelope(value: Any) -> bool:
     )
 
 
+def _marked(said: Said, content: Any) -> Said:
+    marks: dict[str, Any] = {}
+    if getattr(content, "PTT", False):
+        marks["voice"] = True
+    if getattr(content, "viewOnce", False):
+        marks["view_once"] = True
+    context = getattr(content, "contextInfo", None)
+    if context is not None and context.expiration:
+        marks["expires_in"] = context.expiration
+    return replace(said, metadata={**said.metadata, **marks}) if marks else said
+
+
 def _protocol(protocol: Any) -> Said | None:
     kind = protocol.Type.Name(protocol.type) if protocol.type in protocol.Type.values() else ""
     # REVOKE is the first value of the enumeration, so an unset type reads as one: only with a target it is.
@@ -77,8 +95,12 @@ def _protocol(protocol: Any) -> Said | None:
         return _about(MessageType.REVOKE, protocol.key)
     if kind == "MESSAGE_EDIT" or protocol.HasField("editedMessage"):
         edited = read_content(protocol.editedMessage)
-        return _about(MessageType.EDIT, protocol.key, edited.text if edited else None)
-    # Key shares, history notices and timers between devices: nobody has spoken.
+        # A caption may be edited away; of what cannot be read we must not say so.
+        is_readable = edited is not None and edited.type not in (MessageType.UNKNOWN, MessageType.SYSTEM)
+        return _about(MessageType.EDIT, protocol.key, (edited.text or "") if edited and is_readable else None)
+    if kind == "EPHEMERAL_SETTING":
+        return Said(type=MessageType.SYSTEM, metadata={"expires_in": protocol.ephemeralExpiration})
+    # Key shares and history notices between devices: nobody has spoken.
     return None
 
 
@@ -113,13 +135,73 @@ def _only(kind: MessageType) -> Callable[[Any], Said]:
     return lambda content: _with_context(kind, content, None)
 
 
+def _location(content: Any) -> Said:
+    """What people call the place, else where it is."""
+    words = _lines((content.name, content.address, content.comment))
+    return _with_context(MessageType.LOCATION, content, words or _coordinates(content))
+
+
+def _live_location(content: Any) -> Said:
+    return _with_context(MessageType.LOCATION, content, content.caption or _coordinates(content))
+
+
+def _coordinates(content: Any) -> str | None:
+    latitude, longitude = content.degreesLatitude, content.degreesLongitude
+    return f"{latitude:.6f}, {longitude:.6f}" if latitude or longitude else None
+
+
+def _contacts(content: Any) -> Said:
+    """The names of all; the heading, which only counts them, where there are none."""
+    names = ", ".join(filter(None, (clean(contact.displayName) for contact in content.contacts)))
+    return _with_context(MessageType.CONTACT, content, names or content.displayName)
+
+
+def _poll(content: Any) -> Said:
+    options = (f"- {name}" for option in content.options if (name := clean(option.optionName)))
+    return _with_context(MessageType.POLL, content, _lines((content.name, *options)))
+
+
+def _vote(content: Any) -> Said:
+    """What was chosen is sealed: it is read elsewhere, if at all."""
+    return replace(_about(MessageType.POLL, content.pollCreationMessageKey), metadata={"voted": None})
+
+
+def _lines(texts: Iterable[Any]) -> str:
+    return "\n".join(line for line in map(clean, texts) if line)
+
+
 def _secretly(content: Any) -> Said:
     kind = content.SecretEncType.Name(content.secretEncType)
-    return _about(
-        MessageType.EDIT if kind in _SECRET_EDITS else MessageType.UNKNOWN, content.targetMessageKey
-    )
+    return _about(MessageType.EDIT if kind in _SECRET_EDITS else MessageType.SYSTEM, content.targetMessageKey)
 
 
+POLLS = (
+    "pollCreationMessage",
+    "pollCreationMessageV2",
+    "pollCreationMessageV3",
+    "pollCreationMessageV5",
+    "pollCreationMessageV6",
+)
+# What a thumb or a device does to something that is there already: nobody has spoken. Whatever else has no reader
+# below, such as an order or an invitation to a group, is somebody's word.
+_WORDLESS = (
+    "acp2SettingMessage",
+    "botPlatformRegistrationSuccessMessage",
+    "cancelPaymentRequestMessage",
+    "declinePaymentRequestMessage",
+    "encEventResponseMessage",
+    "groupRootKeyShare",
+    "limitSharingMessage",
+    "messageHistoryBundle",
+    "messageHistoryNotice",
+    "pollAddOptionMessage",
+    "rootSecretDistributeMessage",
+    "scheduledCallEditMessage",
+    "splitPaymentUpdateMessage",
+    "statusNotificationMessage",
+    "statusStickerInteractionMessage",
+    "stickerSyncRmrMessage",
+)
 _TEXT, _POLL = MessageType.TEXT, MessageType.POLL
 # The first that is there decides: some messages carry a second one for old phones.
 _READERS: Mapping[str, Callable[[Any], Said]] = {
@@ -132,21 +214,18 @@ _READERS: Mapping[str, Callable[[Any], Said]] = {
     "documentMessage": _field(MessageType.DOCUMENT, "caption"),
     "stickerMessage": _only(MessageType.STICKER),
     "stickerPackMessage": _field(MessageType.STICKER, "caption"),
-    "locationMessage": _field(MessageType.LOCATION, "comment"),
-    "liveLocationMessage": _field(MessageType.LOCATION, "caption"),
+    "locationMessage": _location,
+    "liveLocationMessage": _live_location,
     "contactMessage": _field(MessageType.CONTACT, "displayName"),
-    "contactsArrayMessage": _field(MessageType.CONTACT, "displayName"),
+    "contactsArrayMessage": _contacts,
     "buttonsResponseMessage": _field(_TEXT, "selectedDisplayText"),
     "templateButtonReplyMessage": _field(_TEXT, "selectedDisplayText"),
     "listResponseMessage": _field(_TEXT, "title"),
     "interactiveResponseMessage": lambda content: _with_context(_TEXT, content, content.body.text),
-    "pollCreationMessage": _field(_POLL, "name"),
-    "pollCreationMessageV2": _field(_POLL, "name"),
-    "pollCreationMessageV3": _field(_POLL, "name"),
-    "pollCreationMessageV5": _field(_POLL, "name"),
-    "pollCreationMessageV6": _field(_POLL, "name"),
-    "pollUpdateMessage": lambda content: _about(_POLL, content.pollCreationMessageKey),
-    "reactionMessage": lambda content: _about(MessageType.REACTION, content.key, clean(content.text)),
+    **dict.fromkeys(POLLS, _poll),
+    "pollUpdateMessage": _vote,
+    # An empty one takes an earlier one back; an encrypted one may be anything.
+    "reactionMessage": lambda content: _about(MessageType.REACTION, content.key, clean(content.text) or ""),
     "encReactionMessage": lambda content: _about(MessageType.REACTION, content.targetMessageKey),
     "secretEncryptedMessage": _secretly,
     "pinInChatMessage": lambda content: _about(MessageType.SYSTEM, content.key),
@@ -154,4 +233,8 @@ _READERS: Mapping[str, Callable[[Any], Said]] = {
     # The heading of several pictures that follow as messages of their own.
     "albumMessage": _only(MessageType.SYSTEM),
     "callLogMesssage": lambda content: Said(type=MessageType.SYSTEM),
+    "call": lambda content: Said(type=MessageType.SYSTEM),
+    **dict.fromkeys(_WORDLESS, lambda content: Said(type=MessageType.SYSTEM)),
+    # In the place of what its sender keeps from linked devices.
+    "placeholderMessage": lambda content: Said(type=MessageType.UNDECRYPTABLE),
 }

@@ -1,6 +1,6 @@
 """Translates neonize's events into our nouns; pure, but that it remembers which LID belongs to which number."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -12,8 +12,10 @@ from storage.models import (
     GROUP_SERVER,
     Address,
     ExternalId,
+    HumanSeen,
     InboundMessage,
     Jid,
+    MessageType,
     Receipt,
     Status,
     Typing,
@@ -76,6 +78,36 @@ def to_message(event: Any, people: People, now: datetime) -> InboundMessage | Dr
     if isinstance(place, Drop):
         return place
     said = read_content(event.Message)
+    if said is not None and event.IsViewOnce:
+        said = replace(said, metadata={**said.metadata, "view_once": True})
+    return _message(event, place, said, people, now)
+
+
+def to_unavailable(event: Any, people: People, now: datetime) -> InboundMessage | Drop:
+    """For what WhatsApp keeps from linked devices, such as most of what is to be seen once: it will never come."""
+    place = _place(event.Info, people)
+    if isinstance(place, Drop):
+        return place
+    said = Said(type=MessageType.UNDECRYPTABLE, metadata={"unavailable": True})
+    return _message(event, place, said, people, now)
+
+
+def to_human_seen(event: Any, people: People, now: datetime) -> HumanSeen | Drop:
+    """For what the owner wrote and this device could not open. What is no speech, such as an edit, says so outside."""
+    info = event.Info
+    place = _place(info, people)
+    if isinstance(place, Drop):
+        return place
+    is_speech = info.Category != "peer" and not info.Edit and info.Type != "reaction"
+    if not is_speech or place.is_group or not info.MessageSource.IsFromMe or people.is_me(place.chat.jid):
+        return Drop(reason=Reason.NO_CONTENT)
+    return HumanSeen(chat=place.chat, at=moment(info.Timestamp, per_second=1000, now=now))
+
+
+def _message(
+    event: Any, place: Place, said: Said | None, people: People, now: datetime
+) -> InboundMessage | Drop:
+    info = event.Info
     external_id = clean(info.ID)
     if said is None or external_id is None:
         return Drop(reason=Reason.NO_CONTENT)
@@ -94,8 +126,10 @@ def to_message(event: Any, people: People, now: datetime) -> InboundMessage | Dr
         type=said.type,
         text=said.text,
         reply_to=said.reply_to,
-        reply_to_me=_answers_me(said, place, people, from_me=from_me),
+        reply_to_me=answers_me(said, place, people, from_me=from_me),
+        reply_to_sender=target_sender(said, place),
         mentions_me=any(people.is_me(parse_jid(mention)) for mention in said.mentions),
+        metadata=said.metadata,
         raw=raw_json(event),
     )
 
@@ -165,13 +199,21 @@ def _chat(source: Any, people: People, destination: str = "") -> Address | Drop:
     return people.address(jid, None if people.is_me(jid) else alt)
 
 
-def _answers_me(said: Said, place: Place, people: People, *, from_me: bool) -> bool:
+def answers_me(said: Said, place: Place, people: People, *, from_me: bool) -> bool:
+    """Whether the message that is answered, or changed, was one of the account's."""
     if said.reply_to is None:
         return False
     quoted = parse_jid(said.quoted_sender or "")
     if quoted is not None:
         return people.is_me(quoted)
     # A key without participant says "mine" as its writer sees it; in a private chat the rest is the other's.
-    if said.quoted_from_me is None or place.is_group:
+    if said.quoted_from_me is None:
         return False
-    return said.quoted_from_me == from_me
+    return from_me if said.quoted_from_me else not from_me and not place.is_group
+
+
+def target_sender(said: Said, place: Place) -> Jid | None:
+    """Who wrote the message that is answered, or changed, where the key or the quote tells."""
+    if (quoted := parse_jid(said.quoted_sender or "")) is not None:
+        return quoted
+    return place.sender.jid if said.quoted_from_me else None

@@ -1,7 +1,7 @@
 """Fetches the media that a reply names by URL and makes the message around it; uploads through what it is given."""
 
 import asyncio
-import importlib
+import mimetypes
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -10,7 +10,10 @@ from urllib.parse import unquote, urlsplit
 
 import httpx2
 
+from bot.filetypes import mimetype_of
 from bot.transports.base import Content, SendRefused
+from bot.transports.whatsapp import formats
+from bot.transports.whatsapp.content import clean
 from bot.transports.whatsapp.library import Neonize
 from storage.models import MessageType
 
@@ -37,7 +40,11 @@ _UPLOADED_AS = {
     MessageType.VIDEO: "MediaVideo",
     MessageType.AUDIO: "MediaAudio",
     MessageType.DOCUMENT: "MediaDocument",
+    # Encrypted as pictures are.
+    MessageType.STICKER: "MediaImage",
 }
+_VOICE = "audio/ogg; codecs=opus"
+_LONGEST_NAME, _LONGEST_ENDING = 100, 10
 
 Upload = Callable[[bytes, Any], Awaitable[Any]]
 """Bytes and neonize's MediaType to neonize's UploadResponse."""
@@ -45,12 +52,13 @@ Upload = Callable[[bytes, Any], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
-    """What was fetched, and as what it goes out."""
+    """What was fetched, and as what it goes out. `voice_seconds` None: no voice note."""
 
     data: bytes
     mimetype: str
     type: MessageType
     name: str
+    voice_seconds: int | None = None
 
 
 async def fetch(content: Content) -> Media:
@@ -68,12 +76,15 @@ async def fetch(content: Content) -> Media:
         raise SendRefused(
             f"the media could not be fetched from {parts.hostname}: {type(exc).__name__}"
         ) from exc
-    mimetype = await asyncio.to_thread(_mimetype_of, data)
+    mimetype = await asyncio.to_thread(mimetype_of, data)
+    # Phones play nothing but Opus as a voice note.
+    as_voice = content.voice and mimetype == formats.OGG
     return Media(
         data=data,
         mimetype=mimetype,
         type=_goes_as(mimetype, content),
-        name=unquote(PurePosixPath(parts.path).name) or "file",
+        name=_named(parts.path, mimetype),
+        voice_seconds=formats.opus_seconds(data) if as_voice else None,
     )
 
 
@@ -98,21 +109,24 @@ async def _download(url: str) -> bytes:
     return b"".join(parts)
 
 
-def _mimetype_of(data: bytes) -> str:
-    """By its content: servers and file names are often wrong about it."""
-    magic = importlib.import_module("magic")
-    found: str = magic.from_buffer(data[: 1 << 20], mime=True)
-    return found
-
-
 def _goes_as(mimetype: str, content: Content) -> MessageType:
     kind = _INLINE.get(mimetype, MessageType.DOCUMENT)
     if content.media_type is MessageType.DOCUMENT:
         return MessageType.DOCUMENT
+    if content.media_type is MessageType.STICKER and mimetype == formats.WEBP and not content.text:
+        return MessageType.STICKER
     if kind is MessageType.AUDIO and content.text:
         # An audio message has no caption, and what the customer shall read must not be lost.
         return MessageType.DOCUMENT
     return kind
+
+
+def _named(url_path: str, mimetype: str) -> str:
+    """What a document is called: phones open it by the ending."""
+    name = clean(unquote(PurePosixPath(url_path).name)) or "file"
+    path = PurePosixPath(name)
+    ending = path.suffix or mimetypes.guess_extension(mimetype) or ""
+    return path.stem[:_LONGEST_NAME] + ending[:_LONGEST_ENDING]
 
 
 async def build(neonize: Neonize, media: Media, caption: str, upload: Upload) -> Any:
@@ -133,8 +147,14 @@ async def build(neonize: Neonize, media: Media, caption: str, upload: Upload) ->
             return messages.Message(imageMessage=messages.ImageMessage(caption=caption, **found))
         case MessageType.VIDEO:
             return messages.Message(videoMessage=messages.VideoMessage(caption=caption, **found))
+        case MessageType.AUDIO if media.voice_seconds is not None:
+            found |= {"mimetype": _VOICE, "PTT": True, "seconds": media.voice_seconds}
+            return messages.Message(audioMessage=messages.AudioMessage(**found))
         case MessageType.AUDIO:
             return messages.Message(audioMessage=messages.AudioMessage(**found))
+        case MessageType.STICKER:
+            sticker = messages.StickerMessage(isAnimated=formats.is_animated(media.data), **found)
+            return messages.Message(stickerMessage=sticker)
         case _:
             document = messages.DocumentMessage(
                 caption=caption, fileName=media.name, title=media.name, **found

@@ -21,8 +21,9 @@ def raw_json(event: Any) -> str:
     """Compact, with the protocol's own field names; bytes are base64."""
     kept = type(event)()
     kept.CopyFrom(event)
-    # neonize sends the same content twice.
-    kept.ClearField("Raw")
+    if "Raw" in kept.DESCRIPTOR.fields_by_name:
+        # neonize sends the same content twice.
+        kept.ClearField("Raw")
     _prune(kept)
     tree = MessageToDict(kept, preserving_proto_field_name=True)
     return orjson.dumps(_storable(tree)).decode()

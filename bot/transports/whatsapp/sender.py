@@ -11,7 +11,8 @@ from bot.transports.whatsapp import library, media, outcome
 from bot.transports.whatsapp.convert import moment
 from bot.transports.whatsapp.ids import to_proto
 from bot.transports.whatsapp.link import Link
-from storage.models import ExternalId, Jid
+from bot.transports.whatsapp.timers import Timers
+from storage.models import ExternalId, Jid, Quoted
 
 # whatsmeow gives up after 75 seconds. But what it has sent again after a drop it awaits for ever, and every
 # later send of the account waits behind it.
@@ -23,40 +24,57 @@ class Prepared:
     """A message that is ready to go out; what it shows has been uploaded."""
 
     message: Any
+    revokes: bool = False
 
 
 class Sender:
-    """`on_stuck` is told of a link whose send does not come back: only another link helps."""
+    """`on_slow` is told of a link whose send is not acknowledged for long, while it may still be.
+
+    `on_stuck` is told of a link whose send does not come back: only another link helps.
+    """
 
     def __init__(
-        self, clock: Callable[[], datetime], longest_send: timedelta, on_stuck: Callable[[Link], None]
+        self,
+        clock: Callable[[], datetime],
+        longest_send: timedelta,
+        timers: Timers,
+        on_stuck: Callable[[Link], None],
+        slow_after: timedelta,
+        on_slow: Callable[[Link], None],
     ) -> None:
         self._clock = clock
-        self._longest_send = longest_send
-        self._on_stuck = on_stuck
+        self._timers = timers
+        self._watchdogs = ((slow_after, on_slow), (longest_send, on_stuck))
 
     async def prepare(self, content: Content, link: Link | None) -> Prepared:
-        if content.media_url is None:
-            prepared = _text(content.text)
+        if content.revokes is not None:
+            prepared = Prepared(message=_revoke(content.revokes), revokes=True)
+        elif content.media_url is None:
+            prepared = _text(content)
         elif link is None:
             raise NotConnected("media can only be uploaded while WhatsApp is connected")
         else:
             found = await media.fetch(content)
-            prepared = Prepared(message=await media.build(library.load(), found, content.text, link.upload))
+            built = await media.build(library.load(), found, content.text, link.upload)
+            prepared = Prepared(message=_quoting(built, content.quoted))
         if link is not None:
-            await link.sent_all()
+            await link.ready_to_send()
         return prepared
 
     async def send(self, link: Link, to: Jid, prepared: object) -> Sent:
         # Up to `link.send`, which hands the call over, nothing here awaits: who has just looked whether the
         # human is speaking must not find out that the send began later.
-        message = _message_of(prepared)
+        message = self._timers.applied(to, _message_of(prepared))
+        if isinstance(prepared, Prepared) and prepared.revokes:
+            message.protocolMessage.key.remoteJID = to
         if link.sending:
             raise NotConnected("an earlier send is still on its way")
         neonize = library.load()
-        watchdog = asyncio.get_running_loop().call_later(
-            self._longest_send.total_seconds(), self._look_after, link, link.sends + 1
-        )
+        loop, number = asyncio.get_running_loop(), link.sends + 1
+        watchdogs = [
+            loop.call_later(after.total_seconds(), self._look_after, link, number, tell)
+            for after, tell in self._watchdogs
+        ]
         try:
             response = await link.send(to_proto(neonize.protocol, to), message)
         except neonize.errors.NeonizeError as exc:
@@ -66,9 +84,10 @@ class Sender:
         except Exception as exc:
             raise SendUnconfirmed("WhatsApp's answer could not be read") from exc
         finally:
-            # A cancelled caller leaves its send on the way, and the watchdog with it.
+            # A cancelled caller leaves its send on the way, and the watchdogs with it.
             if not link.sending:
-                watchdog.cancel()
+                for watchdog in watchdogs:
+                    watchdog.cancel()
         return self._sent(response)
 
     def _sent(self, response: Any) -> Sent:
@@ -78,21 +97,49 @@ class Sender:
         at = moment(response.Timestamp, per_second=1, now=now) if response.Timestamp > 0 else now
         return Sent(external_id=ExternalId(response.ID), at=at)
 
-    def _look_after(self, link: Link, number: int) -> None:
+    @staticmethod
+    def _look_after(link: Link, number: int, tell: Callable[[Link], None]) -> None:
         if link.sending and link.sends == number:
-            self._on_stuck(link)
+            tell(link)
 
 
 def _message_of(prepared: object) -> Any:
     if isinstance(prepared, Content) and prepared.media_url is None:
-        return _text(prepared.text).message
+        return _text(prepared).message
     if isinstance(prepared, Prepared):
         return prepared.message
     raise TypeError("media must be prepared before they can be sent")
 
 
-def _text(text: str) -> Prepared:
-    if not text:
+def _text(content: Content) -> Prepared:
+    if not content.text:
         raise SendRefused("there is nothing to send")
     # Never neonize's own str: it makes mentions of "@digits" and asks WhatsApp for the groups first.
-    return Prepared(message=library.load().messages.Message(conversation=text))
+    message = library.load().messages.Message(conversation=content.text)
+    return Prepared(message=_quoting(message, content.quoted))
+
+
+def _revoke(external_id: ExternalId) -> Any:
+    # The library tells from `fromMe` that we take back what is ours; whose chat it is, only the send knows.
+    messages = library.load().messages
+    message = messages.Message()
+    message.protocolMessage.type = messages.ProtocolMessage.REVOKE
+    message.protocolMessage.key.fromMe = True
+    message.protocolMessage.key.ID = external_id
+    return message
+
+
+def _quoting(message: Any, quoted: Quoted | None) -> Any:
+    if quoted is None:
+        return message
+    if message.HasField("conversation"):
+        # A bare text has no place for it.
+        text = message.conversation
+        message.ClearField("conversation")
+        message.extendedTextMessage.text = text
+    for _, content in message.ListFields():
+        if hasattr(content, "contextInfo"):
+            content.contextInfo.stanzaID = quoted.external_id
+            content.contextInfo.participant = quoted.sender
+            content.contextInfo.quotedMessage.conversation = quoted.text
+    return message

@@ -5,13 +5,15 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from bot.transports.base import TransportError
 from bot.transports.whatsapp.ids import parse_jid
-from bot.transports.whatsapp.library import Neonize, redacted
+from bot.transports.whatsapp.library import Neonize, load, redacted
+from bot.transports.whatsapp.threads import DaemonThreads
 from storage.models import Jid
 
 SCHEMA = "whatsmeow"
 # Go never closes the connections of a client that was stopped, about two for each: without this every
-# expired QR and every resume would keep them for ever. Its pool replaces a closed one unnoticed.
-_IDLE_SESSION_SECONDS = 30
+# expired QR and every resume would keep them for ever. Its pool replaces a closed one unnoticed. Twelve numbers
+# that come back leave 36 behind, and a server has a hundred: they must be gone before the next time.
+_IDLE_SESSION_SECONDS = 10
 _LOOPBACK = ("", "localhost", "127.0.0.1", "::1")
 _BETWEEN_DEVICES = "|\u0001|"
 # Two clients that create the store's tables at once fail.
@@ -58,6 +60,13 @@ def stored_devices(neonize: Neonize, store_url: str) -> list[str]:
     if answer.startswith("error: "):
         raise TransportError(f"the session store cannot be read: {redacted(answer.removeprefix('error: '))}")
     return [device.partition(",")[0] for device in answer.split(_BETWEEN_DEVICES) if device]
+
+
+async def make_tables(dsn: str) -> None:
+    """Brings the library's own tables up to its version. Raises TransportError."""
+    threads = DaemonThreads("whatsapp-tables", 1)
+    await threads.call(lambda: stored_devices(load(), session_store_url(dsn)))
+    threads.finish()
 
 
 def device_of(devices: list[str], jid: Jid) -> str | None:

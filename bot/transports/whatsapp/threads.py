@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from bot.transports.base import NotConnected
+from bot.transports.whatsapp.gate import Gate, Pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,28 +106,39 @@ class DaemonThreads:
             self._outstanding -= 1
 
 
-# Go keeps its clients in plain maps and aborts the process when two threads change one at the same time. A
-# client's life ends while its stop is still tidying up, so a second stop would come at exactly that moment.
-_stopping = threading.Lock()
+# Of the process, as Go's maps are.
+gate = Gate()
+# A start is in the maps until the client's first word, at most: then it is known to Go. Where the database or the
+# network takes longer, the others do not wait for it.
+_START_SECONDS = 3.0
+_FILES = ("Upload", "DownloadAny")
 
 
 def stop_client(go: Any, uuid: bytes) -> None:
-    with _stopping:
+    with gate.changing():
         go.Stop(uuid)
+
+
+def disconnect_client(go: Any, uuid: bytes) -> None:
+    with gate.looking():
+        go.Disconnect(uuid)
 
 
 class GoCalls:
     """Stands in for neonize's own way to call Go: the same names, each call on its proper thread.
 
-    Sends have one thread: they keep their order and never wait behind anything else.
+    Sends have one thread: they keep their order and never wait behind anything else. Files have their own,
+    because each may take minutes.
     """
 
     def __init__(self, go: Any, name: str) -> None:
         self._go = go
         self._life = DaemonThreads(f"{name}-life", 1)
         self._sends = DaemonThreads(f"{name}-send", 1)
+        self._files = DaemonThreads(f"{name}-file", 2)
         self._others = DaemonThreads(f"{name}-call", 4)
         self._lived: asyncio.Future[Any] | None = None
+        self._entered: Pass | None = None
         self._retired: bytes | None = None
 
     @property
@@ -136,17 +148,27 @@ class GoCalls:
 
     @property
     def outstanding(self) -> int:
-        """Calls that are still in Go, but for the one that lasts the client's life."""
+        """Calls that are still in Go, but for files and for the one that lasts the client's life."""
         return self._sends.outstanding + self._others.outstanding
 
-    async def after_sends(self) -> None:
+    async def ready_to_send(self) -> None:
+        """Comes back when no send is on its way any more, and no other client is starting or stopping."""
         if self.sending:
             await self._sends.call(lambda: None)
+        if not gate.is_open:
+            if self._retired is not None:
+                raise NotConnected("the client has been stopped")
+            await self._others.call(gate.wait)
+
+    def started(self) -> None:
+        """The client has said its first word."""
+        if self._entered is not None:
+            gate.leave(self._entered)
 
     def retire(self, uuid: bytes) -> None:
         """No more calls; what is running goes on, and nobody waits for the end of the client's life."""
         self._retired = uuid
-        for threads in (self._life, self._sends, self._others):
+        for threads in (self._life, self._sends, self._files, self._others):
             threads.close()
         # During the QR phase Go's call never returns. Cancelled, neonize would stop the client on the
         # loop's own thread, which can take as long as WhatsApp does not answer.
@@ -156,17 +178,45 @@ class GoCalls:
     def __getattr__(self, name: str) -> Callable[..., asyncio.Future[Any]]:
         if name == "Neonize":
             return self._start_life
-        threads = self._sends if name == "SendMessage" else self._others
-        return partial(threads.call, getattr(self._go, name))
+        function = getattr(self._go, name)
+        if name == "SendMessage":
+            return partial(self._send, function)
+        return partial(self._call, self._files if name in _FILES else self._others, function)
+
+    def _call(
+        self, threads: DaemonThreads, function: Callable[..., Any], *arguments: Any
+    ) -> asyncio.Future[Any]:
+        def through_the_gate() -> Any:
+            with gate.looking():
+                return function(*arguments)
+
+        return threads.call(through_the_gate)
+
+    def _send(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        # A send begins now or not at all: one that waited could begin after the human has spoken.
+        if (mine := gate.look_now()) is None:
+            raise NotConnected("another number is just being connected or disconnected")
+
+        def through_the_gate() -> Any:
+            try:
+                return function(*arguments)
+            finally:
+                gate.leave(mine)
+
+        return self._sends.call(through_the_gate)
 
     def _start_life(self, *arguments: Any) -> asyncio.Future[Any]:
         self._lived = self._life.call(self._live, *arguments)
         return self._lived
 
     def _live(self, *arguments: Any) -> Any:
+        self._entered = gate.change(at_most=_START_SECONDS)
         try:
+            if self._retired is not None:
+                return b""  # stopped while it waited for the others
             return self._go.Neonize(*arguments)
         finally:
+            gate.leave(self._entered)
             # A stop that came before Go knew the client had nothing to stop: it would stay connected, unheard.
             if self._retired is not None:
                 stop_client(self._go, self._retired)

@@ -1,23 +1,21 @@
 """Mirrors what neonize tells about the connection as states with advice, and says when a link has ended."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from enum import Enum, auto
 from typing import Any
 
 import structlog
 
-from bot.transports.base import (
-    Connection,
-    ConnectionChanged,
-    ConnectionState,
-    Deliver,
-    Paired,
-    PairingCode,
-)
+from bot.transports.base import ConnectionState, Deliver, Paired, PairingFailed
+from bot.transports.whatsapp import verdicts
 from bot.transports.whatsapp.ids import People
+from bot.transports.whatsapp.invitation import Invitation
 from bot.transports.whatsapp.link import Handlers, Link
+from bot.transports.whatsapp.patience import Patience
+from bot.transports.whatsapp.state import State
+from bot.transports.whatsapp.verdicts import End, Verdict
 
 _log = structlog.get_logger(__name__)
 
@@ -25,86 +23,71 @@ _log = structlog.get_logger(__name__)
 # over, nothing else ever will.
 _FIRST_QR_SECONDS = 65.0
 _NEXT_QR_SECONDS = 25.0
-# After pairing whatsmeow logs in once; if that fails it does not try again.
-_LOGIN_SECONDS = 60.0
 
-_SCAN = "scan the QR code with the phone: WhatsApp, Linked devices, Link a device"
-_REPLACED = "another program has taken over this session: stop it, then start the daemon again"
-_LOGGED_OUT = "the phone has removed this device: pair it again"
-_OUTDATED = "WhatsApp no longer accepts this version: update Sidestep"
 _NO_ANSWER = "WhatsApp does not answer: check the network"
-_REJECTED = "WhatsApp rejected the connection; trying again"
-
-
-class End(Enum):
-    """Why a link is over."""
-
-    QR_EXPIRED = auto()
-    FAILED = auto()
-    SUSPENDED = auto()
-    BANNED = auto()
-    FINAL = auto()
-
-
-class State:
-    """An account's connection and whom to tell about its changes."""
-
-    def __init__(self, clock: Callable[[], datetime], people: People) -> None:
-        self._clock = clock
-        self._people = people
-        self._deliver: Deliver | None = None
-        self.connection = Connection(state=ConnectionState.STOPPED, since=clock())
-
-    def tell(self, deliver: Deliver | None) -> None:
-        self._deliver = deliver
-
-    def show(self, state: ConnectionState, advice: str | None = None) -> None:
-        if (state, advice) == (self.connection.state, self.connection.advice):
-            return
-        connected = state is ConnectionState.CONNECTED
-        same = state is self.connection.state
-        self.connection = Connection(
-            state=state,
-            since=self.connection.since if same else self._clock(),
-            can_send=connected,
-            can_receive=connected,
-            advice=advice,
-        )
-        if self._deliver is not None:
-            self._deliver(ConnectionChanged(connection=self.connection, own=self._people.own))
 
 
 class Watch:
-    """Watches one link."""
+    """Watches one link.
+
+    `on_qr_phase` is called with the link's first QR code; `on_connected` after each login; `on_doubt`, with what is
+    to be told, when somebody has to find out whether WhatsApp is still there.
+    """
 
     def __init__(
-        self, link: Link, state: State, people: People, deliver: Deliver, on_connected: Callable[[], None]
+        self,
+        link: Link,
+        state: State,
+        people: People,
+        deliver: Deliver,
+        clock: Callable[[], datetime],
+        patience: Patience,
+        invitation: Invitation,
+        *,
+        on_qr_phase: Callable[[], None],
+        on_connected: Callable[[], None],
+        on_doubt: Callable[[str], None],
     ) -> None:
         self._link = link
-        self._tell_connected = on_connected
         self._state = state
         self._people = people
         self._deliver = deliver
+        self._clock = clock
+        self._patience = patience
+        self._invitation = invitation
+        self._tell_qr_phase = on_qr_phase
+        self._tell_connected = on_connected
+        self._tell_doubt = on_doubt
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._let_in: asyncio.TimerHandle | None = None
         self._seen_qr = False
-        self.was_connected = False
-        self.banned_for = timedelta()
+        self._is_lost = False
+        self._losses: deque[datetime] = deque(maxlen=patience.most_losses)
+        self._was_connected = False
+        self.verdict: Verdict | None = None
         self.ended: asyncio.Future[End] = self._loop.create_future()
+
+    @property
+    def has_held(self) -> bool:
+        """Whether it was connected, and not only to be thrown out again and again."""
+        return self._was_connected and not self._is_flapping()
 
     @property
     def handlers(self) -> Handlers:
         handlers = {
             "PairStatusEv": self._on_pair_status,
+            "OfflineSyncCompletedEv": self._on_let_in,
             "ConnectedEv": self._on_connected,
             "DisconnectedEv": self._on_disconnected,
-            "KeepAliveTimeoutEv": self._on_silence,
-            "KeepAliveRestoredEv": self._on_connected,
-            "StreamReplacedEv": self._on_replaced,
-            "LoggedOutEv": self._on_logged_out,
-            "TemporaryBanEv": self._on_ban,
-            "ClientOutdatedEv": self._on_outdated,
-            "ConnectFailureEv": self._on_rejected,
+            "KeepAliveTimeoutEv": lambda _: self._tell_doubt(_NO_ANSWER),
+            "KeepAliveRestoredEv": lambda _: self._state.end_doubt(),
+            "StreamErrorEv": self._on_stream_error,
+            "StreamReplacedEv": lambda _: self._judge(verdicts.REPLACED),
+            "LoggedOutEv": lambda event: self._judge(verdicts.logged_out(event)),
+            "TemporaryBanEv": lambda event: self._judge(verdicts.banned(event)),
+            "ClientOutdatedEv": lambda _: self._judge(verdicts.OUTDATED),
+            "ConnectFailureEv": lambda event: self._judge(verdicts.rejected(event)),
         }
         return {name: self._until_ended(handler) for name, handler in handlers.items()}
 
@@ -112,81 +95,121 @@ class Watch:
         # Go's last events may come while the link is being stopped: they say nothing about what comes next.
         return lambda event: None if self.ended.done() else handler(event)
 
+    def expect_login(self) -> None:
+        """A server that takes the connection, and then says nothing, is not waited for without end."""
+        self._call_later(self._patience.login, self.give_up)
+
     def on_qr(self, qr: str) -> None:
-        self._end_after(_NEXT_QR_SECONDS if self._seen_qr else _FIRST_QR_SECONDS, End.QR_EXPIRED)
-        self._seen_qr = True
-        self._state.show(ConnectionState.PAIRING, _SCAN)
-        self._deliver(PairingCode(qr=qr))
+        first, self._seen_qr = not self._seen_qr, True
+        until_next = timedelta(seconds=_FIRST_QR_SECONDS if first else _NEXT_QR_SECONDS)
+        self._call_later(until_next, lambda: self.end(End.QR_EXPIRED))
+        expires_at = self._invitation.renew(first=first)
+        self._state.show(ConnectionState.PAIRING, self._invitation.advice, next_try=expires_at)
+        self._invitation.show(qr)
+        if first:
+            self._tell_qr_phase()
 
     def on_qr_over(self, status: str) -> None:
         """Whatever ends the showing of QRs: `success`, `timeout` (also a lost connection), or an error's name."""
         if status == "success" or self.ended.done():
             return
         if status == "err-client-outdated":
-            self._on_outdated(None)
+            self._judge(verdicts.OUTDATED)
         else:
             self.end(End.QR_EXPIRED if status == "timeout" else End.FAILED)
+
+    def on_life_over(self, error: str) -> None:
+        """The library has ended by itself."""
+        self._judge(verdicts.life_over(error, had_logged_in=self._was_connected))
+
+    def give_up(self) -> None:
+        """Nobody answers at the other end of this link."""
+        if not self.ended.done():
+            self._state.show(ConnectionState.RECONNECTING, _NO_ANSWER)
+            self.end(End.FAILED)
 
     def end(self, why: End) -> None:
         self.cancel_timer()
         if not self.ended.done():
             self.ended.set_result(why)
 
-    def cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _end_after(self, seconds: float, why: End) -> None:
+    def fail(self, error: PairingFailed) -> None:
+        """The account cannot be paired this way: whoever waits for the end of the link gets the error."""
         self.cancel_timer()
-        self._timer = self._loop.call_later(seconds, self.end, why)
+        if not self.ended.done():
+            self.ended.set_exception(error)
+
+    def unlinked(self) -> None:
+        if not self.ended.done():
+            self._judge(verdicts.UNLINKED)
+
+    def cancel_timer(self) -> None:
+        for timer in (self._timer, self._let_in):
+            if timer is not None:
+                timer.cancel()
+
+    def _call_later(self, delay: timedelta, callback: Callable[[], None]) -> None:
+        self.cancel_timer()
+        self._timer = self._loop.call_later(delay.total_seconds(), callback)
+
+    def _judge(self, verdict: Verdict) -> None:
+        # A network that is down is told by the state, once a try: its lines would fill the log of a long outage.
+        tell = _log.debug if verdict is verdicts.UNREACHABLE else _log.warning
+        tell("whatsapp_link_ended", account=self._link.account, state=verdict.state, reason=verdict.advice)
+        self.verdict = verdict
+        self._state.show(verdict.state, verdict.advice)
+        self.end(verdict.end)
 
     def _on_pair_status(self, event: Any) -> None:
         phone, lid = self._link.own
         if event.Status != event.SUCCESS or phone is None:
-            _log.warning("whatsapp_pairing_failed")
+            _log.warning("whatsapp_pairing_failed", account=self._link.account)
             self.end(End.FAILED)
             return
         self._people.be(phone, lid)
-        self._end_after(_LOGIN_SECONDS, End.FAILED)
+        self._state.phone_heard()
+        # whatsmeow logs in once now; if that fails it does not try again.
+        self.expect_login()
         self._deliver(Paired(jid=phone, lid=lid))
+
+    def _on_let_in(self, _event: Any) -> None:
+        # The login was taken, and what had waited is here. But "connected" comes only after two questions of the
+        # library's own, which it awaits for 75 seconds each: nobody is left unanswered for so long over them.
+        if not self._state.is_connected:
+            wait = self._patience.let_in.total_seconds()
+            self._let_in = self._loop.call_later(wait, self._on_connected, None)
 
     def _on_connected(self, _event: Any) -> None:
         self.cancel_timer()
+        self._is_lost = False
+        self._was_connected = True
         self._people.be(*self._link.own)
         self._state.show(ConnectionState.CONNECTED)
-        self.was_connected = True
         self._tell_connected()
 
     def _on_disconnected(self, _event: Any) -> None:
-        # whatsmeow reconnects by itself, after 0, 2, 4, 6… seconds, for ever. Not so while pairing.
         if self._link.device is None:
+            # While pairing whatsmeow does not reconnect.
             self.end(End.FAILED)
-        else:
-            self._state.show(ConnectionState.RECONNECTING)
+            return
+        if self._let_in is not None:
+            self._let_in.cancel()
+        self._losses.append(self._clock())
+        if self._is_flapping():
+            self._judge(verdicts.UNSTABLE)
+            return
+        self._state.show_library_reconnecting()
+        if not self._is_lost:
+            # Once for each loss: its tries become rarer with each, and it never ends them.
+            self._is_lost = True
+            self._call_later(self._patience.library, self.give_up)
 
-    def _on_silence(self, _event: Any) -> None:
-        self._state.show(ConnectionState.RECONNECTING, _NO_ANSWER)
+    def _is_flapping(self) -> bool:
+        if len(self._losses) < self._patience.most_losses:
+            return False
+        return self._losses[-1] - self._losses[0] < self._patience.flapping
 
-    def _on_replaced(self, _event: Any) -> None:
-        self._state.show(ConnectionState.REPLACED, _REPLACED)
-        self.end(End.FINAL)
-
-    def _on_logged_out(self, _event: Any) -> None:
-        self._state.show(ConnectionState.LOGGED_OUT, _LOGGED_OUT)
-        self.end(End.FINAL)
-
-    def _on_outdated(self, _event: Any) -> None:
-        self._state.show(ConnectionState.OUTDATED, _OUTDATED)
-        self.end(End.FINAL)
-
-    def _on_ban(self, event: Any) -> None:
-        self.banned_for = timedelta(seconds=max(event.Expire, 60))
-        reason = event.TempBanReason.Name(event.Code).lower() if event.HasField("Code") else "unknown"
-        advice = f"WhatsApp has banned this number for {self.banned_for} ({reason}): send less"
-        self._state.show(ConnectionState.BANNED, advice)
-        self.end(End.BANNED)
-
-    def _on_rejected(self, event: Any) -> None:
-        _log.warning("whatsapp_connect_failure", reason=event.Reason)
-        self._state.show(ConnectionState.RECONNECTING, _REJECTED)
-        self.end(End.FAILED)
+    def _on_stream_error(self, event: Any) -> None:
+        # A code that whatsmeow does not know, and does nothing about. Mostly WhatsApp closes the connection then.
+        _log.warning("whatsapp_stream_error", account=self._link.account, code=event.Code)
+        self._tell_doubt(f"WhatsApp has reported an error ({event.Code or 'without a code'})")

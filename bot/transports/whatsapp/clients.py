@@ -1,0 +1,67 @@
+"""Makes neonize's clients as we need them: each with a name and threads of its own; connects none."""
+
+import asyncio
+import ctypes
+import uuid
+from collections.abc import Callable
+from typing import Any, Literal
+
+from bot.transports.base import TransportError
+from bot.transports.whatsapp.ids import device_to_proto
+from bot.transports.whatsapp.library import Neonize
+from bot.transports.whatsapp.threads import GoCalls
+
+_FULL_HISTORY_DAYS = 365
+# Go may log through a client's callbacks long after its stop; collected, they would be a call into freed memory.
+_kept: list[object] = []
+
+HistoryDepth = Literal["none", "recent", "full"]
+"""How much of the past is taken from the phone: nothing, what it sends each linked device, or a year."""
+
+
+def new(
+    neonize: Neonize, name: str, store_url: str, device: str | None, history: HistoryDepth, calls: GoCalls
+) -> Any:
+    """`device` None pairs another one."""
+    client = neonize.client.NewAClient(
+        store_url,
+        # Unique: it names the client in Go, and a collected client stops whatever has its name.
+        uuid=f"{name}-{uuid.uuid4().hex}",
+        new_device=device is None,
+        props=_shown_as(neonize, history),
+    )
+    # Set afterwards, because the constructor would make the JID's user the client's name.
+    client.jid = None if device is None else device_to_proto(neonize.protocol, device)
+    _replace_calls(client, calls)
+    _kept.append(client)
+    return client
+
+
+def _shown_as(neonize: Neonize, history: HistoryDepth) -> Any:
+    """How the owner's phone names us in its list of linked devices, and how much of the past it sends us.
+
+    Go keeps them for the whole process and merges them into what it has: each is said, also where it is the default.
+    """
+    properties = neonize.properties.DeviceProps
+    wanted = properties.HistorySyncConfig(fullSyncDaysLimit=_FULL_HISTORY_DAYS)
+    return properties(
+        os="Sidestep",
+        platformType=properties.DESKTOP,
+        requireFullSync=history == "full",
+        historySyncConfig=wanted,
+    )
+
+
+def hear_login_status(client: Any, loop: asyncio.AbstractEventLoop, on_status: Callable[[str], None]) -> None:
+    """Neonize drops it, yet it is all that tells of a connection lost, or refused, while a QR is shown."""
+
+    def from_go(_uuid: int, status: int) -> None:
+        loop.call_soon_threadsafe(on_status, ctypes.string_at(status).decode(errors="replace"))
+
+    client._NewAClient__onLoginStatus = from_go
+
+
+def _replace_calls(client: Any, calls: GoCalls) -> None:
+    if not hasattr(client, "_NewAClient__client") or not hasattr(client, "_stop_finalizer"):
+        raise TransportError("this version of neonize is built differently: its threads cannot be replaced")
+    client._NewAClient__client = calls

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 
 from bot.lab import protobuf
+from bot.lab.door import Door
 from bot.lab.errors import ProtocolError
 from bot.lab.keys import KeyPair
 from bot.lab.nodes import Codec, Node
@@ -49,16 +50,17 @@ class Registration:
     signed_prekey_id: int
     signed_prekey: bytes
     signature: bytes
+    properties: bytes = b""  # how the client wants to be shown, and how much of the past to be told
 
 
 class Connection:
-    def __init__(self, socket: WebSocket, channel: Channel, codec: Codec, hello: Hello) -> None:
+    def __init__(self, socket: WebSocket, channel: Channel, codec: Codec, hello: Hello, door: Door) -> None:
         self.hello = hello
-        self._socket, self._channel, self._codec = socket, channel, codec
+        self._socket, self._channel, self._codec, self._door = socket, channel, codec, door
         self._closed = False
 
     @classmethod
-    async def establish(cls, socket: WebSocket, identity: Identity, codec: Codec) -> "Connection":
+    async def establish(cls, socket: WebSocket, identity: Identity, codec: Codec, door: Door) -> "Connection":
         header = await socket.read(_HEADER_BYTES)
         if header[:2] != _MAGIC:
             raise ProtocolError("a connection has to start with WA")
@@ -71,15 +73,19 @@ class Connection:
         _write_frame(socket, protobuf.HandshakeMessage(serverHello=server).SerializeToString())
         client = protobuf.HandshakeMessage.FromString(await _read_frame(socket)).clientFinish
         finish = responder.finish(client.static, client.payload)
-        return cls(socket, responder.channel(), codec, _hello(finish.static, finish.payload))
+        return cls(socket, responder.channel(), codec, _hello(finish.static, finish.payload), door)
 
     async def receive(self) -> Node:
-        frame = await _read_frame(self._socket)
-        return self._codec.decode(self._channel.receiving.open(frame))
+        while True:
+            frame = await _read_frame(self._socket)
+            node = self._codec.decode(self._channel.receiving.open(frame))
+            if self._door.silence is None:
+                return node
+            self._door.silence.swallowed.note(node)
 
     def send(self, node: Node) -> None:
-        """Queues at once, so stanzas leave in the order of the calls. Nothing is sent after `end`."""
-        if not self._closed:
+        """Queues at once, so stanzas leave in the order of the calls. Nothing is sent after `end`, or in a silence."""
+        if not self._closed and self._door.silence is None:
             _write_frame(self._socket, self._channel.sending.seal(self._codec.encode(node)))
 
     async def drain(self) -> None:
@@ -91,6 +97,16 @@ class Connection:
         self.send(reason)
         self._closed = True
         asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._socket.close)
+
+    def fall_silent(self, last: Node) -> None:
+        """Says one more thing, and nothing after that, on a connection that stays open."""
+        self.send(last)
+        self._closed = True
+
+    def close(self) -> None:
+        """Without a word."""
+        self._closed = True
+        self._socket.close()
 
     def lost(self) -> None:
         """To be called when reading has ended, whoever ended it."""
@@ -116,6 +132,7 @@ def _hello(noise_key: bytes, payload: bytes) -> Hello:
         signed_prekey_id=int.from_bytes(keys.eSkeyID, "big"),
         signed_prekey=keys.eSkeyVal,
         signature=keys.eSkeySig,
+        properties=keys.deviceProps,
     )
     return Hello(noise_key=noise_key, user=None, device=None, registration=registration)
 

@@ -31,6 +31,7 @@ class Account:
     phone: Jid
     lid: Jid
     name: str
+    about: str = ""
     primary: KeyPair = field(default_factory=KeyPair.generate, repr=False)
     devices: dict[int, Device] = field(default_factory=dict, repr=False)
     _last_device: int = field(default=0, repr=False)

@@ -31,7 +31,14 @@ class SignalError(ProtocolError):
 
 
 class Duplicate(SignalError):
-    """A ciphertext that was opened before."""
+    """A ciphertext that was opened before, or another that was sealed with the same key.
+
+    `opened_at`, by time.monotonic, is when the first of the two was opened, where that is known.
+    """
+
+    def __init__(self, what: str, *, opened_at: float | None = None) -> None:
+        super().__init__(what)
+        self.opened_at = opened_at
 
 
 class Unheard(LabError, TimeoutError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from bot.lab.connection import Connection
 from bot.lab.directory import Account
 from bot.lab.nodes import Node
+from bot.lab.timeline import Timeline
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -15,7 +16,7 @@ class Refusal:
 
     code: int
     to: Account | None
-    refused: list[str] = field(default_factory=list)  # the ids of the messages
+    refused: Timeline[str] = field(default_factory=Timeline)  # the ids of the messages
 
 
 @dataclass(slots=True, eq=False)
@@ -36,8 +37,51 @@ class HeldAcks:
         self._waiting.clear()
 
 
+class Courier:
+    """Brings clients what lasts. On command twice, or what comes last first; or it loses the clients' thanks."""
+
+    def __init__(self) -> None:
+        self.copies = 1
+        self.loses_acks = False
+        self._kept: list[tuple[Connection, Node]] | None = None
+
+    def bring(self, connection: Connection, stanza: Node) -> None:
+        if self._kept is not None:
+            self._kept.append((connection, stanza))
+            return
+        for _ in range(self.copies):
+            connection.send(stanza)
+
+    @contextmanager
+    def twice(self) -> Iterator[None]:
+        self.copies = 2
+        try:
+            yield
+        finally:
+            self.copies = 1
+
+    @contextmanager
+    def reversed(self) -> Iterator[None]:
+        kept = self._kept = []
+        try:
+            yield
+        finally:
+            self._kept = None
+            for connection, stanza in reversed(kept):
+                self.bring(connection, stanza)
+
+    @contextmanager
+    def losing_acks(self) -> Iterator[None]:
+        self.loses_acks = True
+        try:
+            yield
+        finally:
+            self.loses_acks = False
+
+
 class Faults:
     def __init__(self) -> None:
+        self.courier = Courier()
         self.held: HeldAcks | None = None
         self._refusals: list[Refusal] = []
 

@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Iterable
 
+from bot.lab import protobuf
 from bot.lab.connection import Connection, Registration
 from bot.lab.directory import Account
+from bot.lab.faults import Courier
 from bot.lab.nodes import SERVER, Jid, Node, Value
 from bot.lab.signal import Bundle
 
@@ -18,6 +20,8 @@ class LinkedDevice:
         self.account, self.number, self.noise_key = account, number, noise_key
         self.connection: Connection | None = None
         self.online = asyncio.Event()
+        self._courier: Courier | None = None
+        self.properties = protobuf.DeviceProps.FromString(keys.properties)
         self._keys = keys
         self._prekeys: list[tuple[int, bytes]] = []
         self._queue: list[Node] = []
@@ -56,24 +60,30 @@ class LinkedDevice:
     def deliver(self, stanza: Node, *, lasting: bool) -> None:
         if lasting:
             self._queue.append(stanza)
-        if self.connection is not None:
+        if self.connection is None:
+            return
+        if lasting and self._courier is not None:
+            self._courier.bring(self.connection, stanza)
+        else:
             self.connection.send(stanza)
 
     def acknowledge(self, tag: str, stanza_id: str) -> None:
         """One stanza per acknowledgement: the same id may wait twice."""
+        if self._courier is not None and self._courier.loses_acks:
+            return
         for i, stanza in enumerate(self._queue):
             if stanza.tag == tag and stanza.text("id") == stanza_id:
                 del self._queue[i]
                 return
 
-    def attach(self, connection: Connection) -> None:
+    def attach(self, connection: Connection, courier: Courier) -> None:
         """After a login: what waited is sent first, in its order, marked as coming from the offline queue."""
         waited = list(self._queue)
         connection.send(_ib(Node("offline_preview", _counts(waited))))
         for stanza in waited:
             connection.send(Node(stanza.tag, {**stanza.attrs, "offline": "0"}, stanza.content))
         connection.send(_ib(Node("offline", {"count": str(len(waited))})))
-        self.connection = connection
+        self.connection, self._courier = connection, courier
         self.online.set()
 
     def detach(self, connection: Connection) -> None:

@@ -12,15 +12,19 @@ from bot.lab.errors import ProtocolError
 from bot.lab.keys import hkdf, hmac_sha256
 
 MediaKind = Literal["image", "video", "audio", "document", "sticker"]
+# What the server and the owner's phone leave for linked devices is stored as people's files are.
+FileKind = MediaKind | Literal["app-state", "history"]
 
 _MAC_BYTES = 10
 # Stickers are encrypted as images are.
-_INFO: dict[MediaKind, bytes] = {
+_INFO: dict[FileKind, bytes] = {
     "image": b"WhatsApp Image Keys",
     "sticker": b"WhatsApp Image Keys",
     "video": b"WhatsApp Video Keys",
     "audio": b"WhatsApp Audio Keys",
     "document": b"WhatsApp Document Keys",
+    "app-state": b"WhatsApp App State Keys",
+    "history": b"WhatsApp History Keys",
 }
 
 
@@ -48,7 +52,10 @@ class MediaStore:
         """`path` may carry a query, as direct paths in messages do."""
         return self._files.get(path.partition("?")[0])
 
-    def upload(self, kind: MediaKind, plain: bytes) -> Attachment:
+    def delete(self, path: str) -> None:
+        self._files.pop(path, None)
+
+    def upload(self, kind: FileKind, plain: bytes) -> Attachment:
         key = os.urandom(32)
         sealed = seal(kind, key, plain)
         digest = hashlib.sha256(sealed).digest()
@@ -63,7 +70,7 @@ class MediaStore:
             plain_bytes=len(plain),
         )
 
-    def download(self, kind: MediaKind, attachment: Attachment) -> bytes:
+    def download(self, kind: FileKind, attachment: Attachment) -> bytes:
         sealed = self.get(attachment.path)
         if sealed is None:
             raise ProtocolError("a message names a file that was never uploaded")
@@ -75,13 +82,13 @@ class MediaStore:
         return plain
 
 
-def seal(kind: MediaKind, key: bytes, plain: bytes) -> bytes:
+def seal(kind: FileKind, key: bytes, plain: bytes) -> bytes:
     iv, cipher_key, mac_key = _keys(kind, key)
     sealed = cbc.encrypt(cipher_key, iv, plain)
     return sealed + hmac_sha256(mac_key, iv + sealed)[:_MAC_BYTES]
 
 
-def unseal(kind: MediaKind, key: bytes, data: bytes) -> bytes:
+def unseal(kind: FileKind, key: bytes, data: bytes) -> bytes:
     iv, cipher_key, mac_key = _keys(kind, key)
     sealed, mac = data[:-_MAC_BYTES], data[-_MAC_BYTES:]
     if not hmac.compare_digest(hmac_sha256(mac_key, iv + sealed)[:_MAC_BYTES], mac):
@@ -89,6 +96,6 @@ def unseal(kind: MediaKind, key: bytes, data: bytes) -> bytes:
     return cbc.decrypt(cipher_key, iv, sealed)
 
 
-def _keys(kind: MediaKind, key: bytes) -> tuple[bytes, bytes, bytes]:
+def _keys(kind: FileKind, key: bytes) -> tuple[bytes, bytes, bytes]:
     material = hkdf(key, 112, info=_INFO[kind])
     return material[:16], material[16:48], material[48:80]

@@ -10,6 +10,10 @@ from bot.lab.errors import ProtocolError
 
 PHONE = "s.whatsapp.net"
 LID = "lid"
+GROUP = "g.us"
+BROADCAST = "broadcast"
+# What comes from there was sealed once for many, and names its author beside.
+SHARED = (GROUP, BROADCAST)
 
 _EMPTY, _DOUBLE, _AD_JID, _LIST_8, _LIST_16 = 0, 236, 247, 248, 249
 _JID_PAIR, _HEX_8, _BINARY_8, _BINARY_20, _BINARY_32, _NIBBLE_8 = 250, 251, 252, 253, 254, 255

@@ -1,4 +1,4 @@
-"""Linking a device by QR code: the server's refs, the phone's signature, the device's answer; no messages."""
+"""Linking a device: the server's refs for QR codes, the phone's signature, the device's answer; no messages."""
 
 import asyncio
 import base64
@@ -7,16 +7,16 @@ import os
 import time
 from dataclasses import dataclass, field
 
-from bot.lab import protobuf
+from bot.lab import bundles, devicelist, protobuf, vouching
 from bot.lab.connection import Connection, Registration
 from bot.lab.directory import Account
 from bot.lab.errors import LabError, ProtocolError
-from bot.lab.keys import hmac_sha256, verify
 from bot.lab.linked import LinkedDevice
 from bot.lab.nodes import SERVER, Node
 
-_REFS = 6  # a client shows one after the other
-_BY_ACCOUNT, _BY_DEVICE = b"\x06\x00", b"\x06\x01"  # set the two signatures apart
+# A client shows one ref after the other: the first of six for a minute, any other for 20 seconds.
+_REFS = 6
+_FIRST_SECONDS, _NEXT_SECONDS = 60.0, 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,48 +42,70 @@ class QrCode:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Offer:
-    """A client that waits to be scanned."""
+class Offer:
+    """A client that waits to be linked to somebody's account."""
 
     connection: Connection
     keys: Registration
-    scanned_by: Account | None = None
+    refs: tuple[str, ...]
+    offered_at: float  # of the event loop's clock
+    taken_by: Account | None = None
     details: bytes = b""
     linked: "asyncio.Future[LinkedDevice]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
+    def shows(self, ref: str, now: float) -> bool:
+        """Whether this is the ref's turn. None comes before its turn: only its client knows it till then."""
+        first = _FIRST_SECONDS if len(self.refs) == _REFS else _NEXT_SECONDS
+        return now - self.offered_at < first + self.refs.index(ref) * _NEXT_SECONDS
+
 
 class Pairing:
+    """`refs` is how many QR codes a client gets before its time is over."""
+
     def __init__(self) -> None:
-        self._offers: dict[str, _Offer] = {}
+        self.refs = _REFS
+        self._offers: list[Offer] = []
 
     def offer(self, connection: Connection) -> None:
         keys = connection.hello.registration
         if keys is None:
             raise ProtocolError("a client without an account has to register its keys")
-        offer = _Offer(connection=connection, keys=keys)
-        refs = [base64.b64encode(os.urandom(12)) for _ in range(_REFS)]
-        self._offers |= {ref.decode(): offer for ref in refs}
+        bundles.check(keys)
+        refs = [base64.b64encode(os.urandom(12)) for _ in range(self.refs)]
+        texts, now = tuple(ref.decode() for ref in refs), asyncio.get_running_loop().time()
+        self._offers.append(Offer(connection=connection, keys=keys, refs=texts, offered_at=now))
         nodes = tuple(Node("ref", {}, ref) for ref in refs)
         connection.send(_iq("pair-device", Node("pair-device", {}, nodes)))
+
+    def offer_of(self, connection: Connection) -> Offer | None:
+        """None once its client is linked, or gone."""
+        return next((offer for offer in self._offers if offer.connection is connection), None)
 
     async def scan(self, account: Account, text: str, *, within: float) -> LinkedDevice:
         """What happens when the phone's camera sees the code; returns when the device is linked."""
         code = QrCode.parse(text)
-        offer = self._offers.get(code.ref)
-        if offer is None or offer.scanned_by is not None:
+        offer = next((offer for offer in self._offers if code.ref in offer.refs), None)
+        if offer is None or offer.taken_by is not None:
             raise LabError("this QR code has expired, or was never shown by a client of this lab")
+        if not offer.shows(code.ref, asyncio.get_running_loop().time()):
+            raise LabError("this QR code has expired: its client shows another one by now")
         if (code.identity, code.noise_key) != (offer.keys.identity, offer.connection.hello.noise_key):
             raise ProtocolError("a QR code shows other keys than its client has registered")
-        offer.scanned_by = account
+        return await self.link(account, offer, code.secret, within=within)
+
+    async def link(self, account: Account, offer: Offer, secret: bytes, *, within: float) -> LinkedDevice:
+        """The phone vouches for a client with the secret that both have; returns when that has answered."""
+        offer.taken_by = account
         number = account.next_device()
         offer.details = protobuf.ADVDeviceIdentity(
             rawID=1, timestamp=int(time.time()), keyIndex=number
         ).SerializeToString()
         device = Node("device", {"jid": account.phone.on(number), "lid": account.lid.on(number)})
         platform = Node("platform", {"name": "android"})
-        identity = Node("device-identity", {}, _vouch(account, offer, code.secret))
+        word = vouching.vouch(account, offer.details, offer.keys.identity, secret)
+        identity = Node("device-identity", {}, word)
         success = Node("pair-success", {}, (device, platform, identity))
         offer.connection.send(_iq(f"pair-success-{number}", success))
         async with asyncio.timeout(within):
@@ -92,15 +114,18 @@ class Pairing:
     def answered(self, connection: Connection, result: Node) -> None:
         """A client's answer to one of the pairing's questions."""
         signed = result.find("pair-device-sign", "device-identity")
-        offer = next((offer for offer in self._offers.values() if offer.connection is connection), None)
-        if offer is None or offer.scanned_by is None:
+        offer = self.offer_of(connection)
+        if offer is None or offer.taken_by is None:
             return  # it only says that it got its refs
         if signed is None:
             raise ProtocolError(f"a client refused to be paired: {result}")
-        _check(offer, signed.data)
+        vouching.check_own_word(offer.taken_by, offer.details, offer.keys.identity, signed.data)
         number = int(result.text("id").removeprefix("pair-success-"))
-        device = LinkedDevice(offer.scanned_by, number, connection.hello.noise_key, offer.keys)
-        offer.scanned_by.devices[number] = device
+        if signed.text("key-index", "") != str(number):
+            raise ProtocolError("a device answers with the index of another key than it was given")
+        device = LinkedDevice(offer.taken_by, number, connection.hello.noise_key, offer.keys)
+        offer.taken_by.devices[number] = device
+        devicelist.announce(device.account, new=number)
         self.withdraw(connection)
         # The client has to log in anew with what it has just become.
         connection.send(Node("stream:error", {"code": "515"}))
@@ -108,30 +133,13 @@ class Pairing:
 
     def withdraw(self, connection: Connection) -> None:
         """Its refs are worth nothing once a client is gone or linked."""
-        self._offers = {
-            ref: offer for ref, offer in self._offers.items() if offer.connection is not connection
-        }
+        self._offers = [offer for offer in self._offers if offer.connection is not connection]
 
-
-def _vouch(account: Account, offer: _Offer, secret: bytes) -> bytes:
-    """The phone's word that this device belongs to the account, for the device's eyes only."""
-    signature = account.primary.sign(_BY_ACCOUNT + offer.details + offer.keys.identity)
-    signed: bytes = protobuf.ADVSignedDeviceIdentity(
-        details=offer.details, accountSignatureKey=account.primary.public, accountSignature=signature
-    ).SerializeToString()
-    sealed: bytes = protobuf.ADVSignedDeviceIdentityHMAC(
-        details=signed, HMAC=hmac_sha256(secret, signed)
-    ).SerializeToString()
-    return sealed
-
-
-def _check(offer: _Offer, data: bytes) -> None:
-    if offer.scanned_by is None:
-        raise ProtocolError("nobody has scanned this client")
-    signature = protobuf.ADVSignedDeviceIdentity.FromString(data).deviceSignature
-    signed = _BY_DEVICE + offer.details + offer.keys.identity + offer.scanned_by.primary.public
-    if not verify(offer.keys.identity, signed, signature):
-        raise ProtocolError("a device's signature of its identity is wrong")
+    def expire(self) -> None:
+        """What the server does with clients that nobody has linked in time: it closes their connections."""
+        for offer in self._offers:
+            offer.connection.end(Node("xmlstreamend"))
+        self._offers.clear()
 
 
 def _iq(stanza_id: str, child: Node) -> Node:

@@ -1,39 +1,27 @@
 """The post office: takes what one device sends and delivers it to all the devices it is for; opens nothing."""
 
 import datetime as dt
-from dataclasses import dataclass
 
-from bot.lab.directory import Account, Directory
-from bot.lab.nodes import LID, Jid, Node, Value
+from bot.lab.directory import Directory
+from bot.lab.grouppost import GroupPost
+from bot.lab.groups import Groups
+from bot.lab.nodes import GROUP, LID, SHARED, Jid, Node, Value
+from bot.lab.origin import Origin, envelope, seconds
 
-# What a sender may say about a message beyond its address, and its readers are told.
-_PASSED_ON = ("type", "edit", "category")
 _TOLD_TO_OWN_DEVICES = {"read": "read-self", "played": "played-self"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """The device that sends. `alt`: whether readers are also told the sender's other id, as usually they are."""
-
-    account: Account
-    device: int
-    alt: bool = True
-
-    def attrs(self, server: str) -> dict[str, Value]:
-        """The sender as the reader sees it: under the kind of id that the sender wrote to."""
-        attrs: dict[str, Value] = {"from": self.account.address(server, self.device)}
-        if self.alt:
-            name = "sender_pn" if server == LID else "sender_lid"
-            attrs[name] = self.account.other_address(server)
-        return attrs
-
-
 class PostOffice:
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, groups: Groups) -> None:
         self._directory = directory
+        self._groups = GroupPost(directory, groups)
+        self.announce = self._groups.announce
 
     def message(self, origin: Origin, stanza: Node, *, at: dt.datetime | None = None) -> None:
         """Delivers each device its own ciphertext. Whom nobody knows is skipped, as WhatsApp does."""
+        if stanza.jid("to").server in SHARED:
+            self._groups.message(origin, stanza, at=at)
+            return
         shared = stanza.find("device-identity")
         # What is sent again goes to one device, and names the chat beside it.
         to = stanza.jid("recipient") if "recipient" in stanza.attrs else stanza.jid("to")
@@ -41,23 +29,36 @@ class PostOffice:
             account = self._directory.find(jid)
             if account is None or (device := account.devices.get(jid.device)) is None:
                 continue
-            attrs: dict[str, Value] = {
-                "id": stanza.text("id"),
-                "t": _seconds(at),
-                "notify": origin.account.name,
-            }
-            attrs |= {name: stanza.attrs[name] for name in _PASSED_ON if name in stanza.attrs}
-            attrs |= self._own_copy(origin, to) if account is origin.account else origin.attrs(to.server)
+            attrs = envelope(origin, stanza, at)
+            if stanza.text("category", "") == "peer":
+                attrs["from"] = origin.account.address(to.server, origin.device)  # about no chat
+            else:
+                attrs |= self._own_copy(origin, to) if account is origin.account else origin.attrs(to.server)
             attrs["addressing_mode"] = "lid" if to.server == LID else "pn"
             content = (enc, shared) if shared else (enc,)
             device.deliver(Node("message", attrs, content), lasting=True)
 
+    def missed(self, origin: Origin, stanza: Node) -> list[Jid]:
+        """All devices that a message to a person is for, if its sender has missed one or named another."""
+        participants, account = stanza.find("participants"), self._directory.find(stanza.jid("to"))
+        if participants is None or account is None:
+            return []
+        server = stanza.jid("to").server
+        wanted = {
+            each.address(server, number) for each in (origin.account, account) for number in each.devices
+        }
+        named = {to.jid("jid") for to in participants.all("to")} | {origin.jid(server)}
+        return [] if named == wanted else list(wanted)
+
     def receipt(self, origin: Origin, stanza: Node) -> None:
         to, kind = stanza.jid("to"), stanza.text("type", "")
+        if to.server in SHARED:
+            self._groups.receipt(origin, stanza)
+            return
         account = self._directory.find(to)
         if account is None or kind == "sender":
             return
-        attrs: dict[str, Value] = {"id": stanza.text("id"), "t": stanza.text("t", _seconds(None))}
+        attrs: dict[str, Value] = {"id": stanza.text("id"), "t": stanza.text("t", seconds())}
         if kind:
             attrs["type"] = kind
         told = Node("receipt", {**attrs, **origin.attrs(to.server)}, stanza.content)
@@ -75,6 +76,9 @@ class PostOffice:
 
     def chat_state(self, origin: Origin, stanza: Node) -> None:
         to = stanza.jid("to")
+        if to.server == GROUP:
+            self._groups.chat_state(origin, stanza)
+            return
         if (account := self._directory.find(to)) is None or account is origin.account:
             return
         for device in account.devices.values():
@@ -102,7 +106,3 @@ def _ciphertexts(stanza: Node) -> list[tuple[Jid, Node]]:
     if participants := stanza.find("participants"):
         return [(to.jid("jid"), to.child("enc")) for to in participants.all("to")]
     return [(stanza.jid("to"), enc) for enc in stanza.all("enc")]
-
-
-def _seconds(at: dt.datetime | None) -> str:
-    return str(int((at or dt.datetime.now(dt.UTC)).timestamp()))

@@ -5,11 +5,13 @@ Nothing is ever dialled from here, so nothing can leave the machine through it.
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from bot.lab import web
 from bot.lab.certificate import Certificate
 from bot.lab.errors import ProtocolError
+from bot.lab.network import Pace, slowed
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -27,6 +29,8 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._down = False
+        self._resets = 0
+        self._pace: Pace | None = None
 
     @property
     def url(self) -> str:
@@ -60,6 +64,19 @@ class Proxy:
     def come_back(self) -> None:
         self._down = False
 
+    def reset_next(self, times: int) -> None:
+        """The next connections, so many of them, are reset instead of being accepted."""
+        self._resets = times
+
+    @contextmanager
+    def slow(self, pace: Pace) -> Iterator[None]:
+        """Connections that are made within the block are slow, and stay so."""
+        self._pace = pace
+        try:
+            yield
+        finally:
+            self._pace = None
+
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._attend(reader, writer))
         self._open[task] = writer
@@ -72,14 +89,22 @@ class Proxy:
 
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if self._down:
+            if self._down or self._resets:
+                self._resets = max(0, self._resets - 1)
                 writer.transport.abort()
             elif await self._admit(reader, writer):
-                await self._serve(reader, writer)
+                await self._connect(reader, writer)
         except _GONE:
             pass
         finally:
             writer.close()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._pace is None:
+            await self._serve(reader, writer)
+            return
+        async with slowed(reader, writer, self._pace) as (late_reader, late_writer):
+            await self._serve(late_reader, late_writer)
 
     async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         try:
@@ -92,5 +117,11 @@ class Proxy:
             await web.respond(writer, "403 Forbidden")
             return False
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await writer.start_tls(self._context)
+        plain = writer.transport
+        try:
+            await writer.start_tls(self._context)
+        except AttributeError:
+            # Cut at the very end of the handshake: Python leaves a writer that could not even be closed.
+            writer._transport = plain  # type: ignore[attr-defined] # there is no public way to give it one
+            return False
         return True

@@ -2,40 +2,53 @@
 
 from collections.abc import Callable
 
-from bot.lab.connection import Registration
+from bot.lab import bundles, devicelist, files
+from bot.lab.collections import Collections
 from bot.lab.directory import Account, Directory
+from bot.lab.errors import LabError
+from bot.lab.groups import Groups
 from bot.lab.linked import LinkedDevice
 from bot.lab.nodes import PHONE, SERVER, Jid, Node, Value
-from bot.lab.signal import Bundle
 
 Answer = tuple[Node, ...]
 
 # Things that a client tells the server and that change nothing here.
 _NOTED = {"passive", "w:p", "privacy", "tos", "w:stats", "urn:xmpp:whatsapp:dirty", "urn:xmpp:whatsapp:push"}
-_CURVE25519 = b"\x05"
 _MEDIA_HOST = "mmg.whatsapp.net"
 
 
+class Refused(LabError):
+    """The server will not answer this: its code, and its word for it."""
+
+    def __init__(self, code: str, word: str) -> None:
+        super().__init__(word)
+        self.code = code
+
+
 class Queries:
-    def __init__(self, directory: Directory) -> None:
-        self._directory = directory
+    def __init__(self, directory: Directory, groups: Groups, collections: Collections) -> None:
+        self._directory, self._groups = directory, groups
         self.unknown: list[Node] = []  # what this server could not answer
         self._topics: dict[str, Callable[[LinkedDevice, Node], Answer | None]] = {
             "encrypt": self._keys,
             "usync": self._users,
             "w:m": self._media_hosts,
             "md": self._devices,
+            "w:sync:app:state": collections.answer,
+            "w:g2": self._about_groups,
         }
 
     def answer(self, device: LinkedDevice, query: Node) -> Node:
         topic = query.text("xmlns", "")
-        reply: dict[str, Value] = {"id": query.text("id"), "from": SERVER}
+        reply: dict[str, Value] = {"id": query.text("id"), "from": query.attrs.get("to", SERVER)}
         known = self._topics.get(topic)
-        answer = known(device, query) if known else () if topic in _NOTED else None
+        try:
+            answer = known(device, query) if known else () if topic in _NOTED else None
+        except Refused as exc:
+            return _error(reply, exc.code, str(exc))
         if answer is None:
             self.unknown.append(query)
-            error = Node("error", {"code": "501", "text": "feature-not-implemented"})
-            return Node("iq", {**reply, "type": "error"}, (error,))
+            return _error(reply, "501", "feature-not-implemented")
         return Node("iq", {**reply, "type": "result"}, answer or None)
 
     def _keys(self, device: LinkedDevice, query: Node) -> Answer | None:
@@ -45,7 +58,7 @@ class Queries:
             users = [self._bundle(user.jid("jid")) for user in wanted.all("user")]
             return (Node("list", {}, tuple(users)),)
         if query.find("identity") and query.find("skey"):
-            _store(device, query)
+            device.store_keys(*bundles.read_upload(query))
             return ()
         return None
 
@@ -54,7 +67,7 @@ class Queries:
         if device is None:
             error = Node("error", {"code": "404", "text": "item-not-found"})
             return Node("user", {"jid": jid}, (error,))
-        return Node("user", {"jid": jid}, bundle_nodes(device.publish()))
+        return Node("user", {"jid": jid}, bundles.write(device.publish()))
 
     def _users(self, device: LinkedDevice, query: Node) -> Answer:
         asked = query.child("usync")
@@ -71,6 +84,8 @@ class Queries:
         parts = []
         if "lid" in wanted and account:
             parts.append(Node("lid", {"val": account.lid}))
+        if "status" in wanted and account:
+            parts.append(Node("status", {"t": "0"}, account.about.encode()))
         if "devices" in wanted:
             parts.append(Node("devices", {}, (Node("device-list", {}, _device_list(account)),)))
         return Node("user", {"jid": jid}, tuple(parts))
@@ -83,48 +98,32 @@ class Queries:
         return Node("user", attrs, (Node("contact", {"type": "in" if account else "out"}, query),))
 
     def _media_hosts(self, device: LinkedDevice, query: Node) -> Answer:
-        attrs = {"auth": "lab", "ttl": "3600", "auth_ttl": "3600", "max_buckets": "12"}
+        attrs = {"auth": files.AUTH, "ttl": "3600", "auth_ttl": "3600", "max_buckets": "12"}
         return (Node("media_conn", attrs, (Node("host", {"hostname": _MEDIA_HOST}),)),)
 
     def _devices(self, device: LinkedDevice, query: Node) -> Answer | None:
         if query.find("remove-companion-device") is None:
             return None
         device.account.devices.pop(device.number, None)
+        devicelist.announce(device.account)
         return ()
 
-
-def bundle_nodes(bundle: Bundle) -> Answer:
-    """A device's public keys, as they are handed out."""
-    signed = (
-        Node("id", {}, bundle.signed_prekey_id.to_bytes(3, "big")),
-        Node("value", {}, bundle.signed_prekey),
-        Node("signature", {}, bundle.signature),
-    )
-    nodes: Answer = (
-        Node("registration", {}, bundle.registration_id.to_bytes(4, "big")),
-        Node("type", {}, _CURVE25519),
-        Node("identity", {}, bundle.identity),
-        Node("skey", {}, signed),
-    )
-    if bundle.prekey_id is None or bundle.prekey is None:
-        return nodes
-    key = (Node("id", {}, bundle.prekey_id.to_bytes(3, "big")), Node("value", {}, bundle.prekey))
-    return (*nodes, Node("key", {}, key))
+    def _about_groups(self, device: LinkedDevice, query: Node) -> Answer | None:
+        if query.find("participating"):
+            groups = tuple(group.describe() for group in self._groups.of(device.account))
+            return (Node("groups", {}, groups),)
+        if query.find("query") is None:
+            return None
+        group = self._groups.find(query.jid("to"))
+        if group is None:
+            raise Refused("404", "item-not-found")
+        if device.account not in group.members:
+            raise Refused("403", "forbidden")
+        return (group.describe(),)
 
 
-def _store(device: LinkedDevice, upload: Node) -> None:
-    signed = upload.child("skey")
-    keys = Registration(
-        registration_id=int.from_bytes(upload.child("registration").data, "big"),
-        identity=upload.child("identity").data,
-        signed_prekey_id=int.from_bytes(signed.child("id").data, "big"),
-        signed_prekey=signed.child("value").data,
-        signature=signed.child("signature").data,
-    )
-    listed = upload.child("list").all("key")
-    device.store_keys(
-        keys, [(int.from_bytes(key.child("id").data, "big"), key.child("value").data) for key in listed]
-    )
+def _error(reply: dict[str, Value], code: str, text: str) -> Node:
+    return Node("iq", {**reply, "type": "error"}, (Node("error", {"code": code, "text": text}),))
 
 
 def _device_list(account: Account | None) -> Answer:

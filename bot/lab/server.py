@@ -1,54 +1,72 @@
 """WhatsApp's server: lets clients in, hears what they say and answers; routing itself is the post office's."""
 
 import asyncio
-import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bot.lab import web
+from bot.lab.codepairing import CodePairing
+from bot.lab.collections import Collections
 from bot.lab.connection import Connection, Identity
+from bot.lab.devicelist import participant_hash
 from bot.lab.directory import Account, Directory
+from bot.lab.door import Door
 from bot.lab.faults import Faults
+from bot.lab.files import FileServer
+from bot.lab.groups import Groups
 from bot.lab.linked import LinkedDevice
 from bot.lab.media import MediaStore
 from bot.lab.nodes import PHONE, SERVER, Codec, Jid, Node, Value
+from bot.lab.origin import Origin
 from bot.lab.pairing import Pairing
-from bot.lab.post import Origin, PostOffice
+from bot.lab.post import PostOffice
+from bot.lab.presences import Presences
 from bot.lab.queries import Queries
 from bot.lab.timeline import Timeline
 from bot.lab.trust import Trust
 
-_MEDIA_URL = "https://mmg.whatsapp.net"
+_NOT_A_MEMBER = "403"
+_MOST_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stanza:
-    """Something that a linked device said."""
+    """Something that a linked device said; `at` is of time.monotonic."""
 
     device: LinkedDevice
     node: Node
+    at: float = field(default_factory=time.monotonic)
 
 
 class Server:
     def __init__(self, trust: Trust) -> None:
         self.directory = Directory()
         self.owners: list[Account] = []  # whom a customer means who does not say to whom
-        self.post = PostOffice(self.directory)
+        self.groups = Groups()
+        self.post = PostOffice(self.directory, self.groups)
+        self.presences = Presences(self.directory)
         self.media = MediaStore()
+        self.files = FileServer(self.media)
         self.pairing = Pairing()
-        self.queries = Queries(self.directory)
+        self.codes = CodePairing(self.pairing, self.directory)
+        self.collections = Collections(self.media)
+        self.queries = Queries(self.directory, self.groups, self.collections)
         self.faults = Faults()
+        self.door = Door()
         self.stanzas: Timeline[Stanza] = Timeline()
         self._codec, self._identity = Codec(trust.tokens), Identity(trust.noise_root)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, already out of TLS: a client's WebSocket, or one file up or down."""
+        if self.door.silence is not None:
+            await self._say_nothing(reader)
+            return
         request = await web.read_request(reader)
         if not request.opens_websocket:
-            await self._file(request, reader, writer)
+            await self.files.serve(request, reader, writer)
             return
         socket = await web.WebSocket.accept(request, reader, writer)
-        connection = await Connection.establish(socket, self._identity, self._codec)
+        connection = await Connection.establish(socket, self._identity, self._codec, self.door)
         try:
             if connection.hello.user is None:
                 await self._pair(connection)
@@ -57,17 +75,15 @@ class Server:
         finally:
             connection.lost()
 
-    async def _file(
-        self, request: web.Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        if request.method == "POST":
-            self.media.put(request.path, await web.read_body(request, reader))
-            answer = {"url": _MEDIA_URL + request.path, "direct_path": f"{request.path}?ccb=1"}
-            await web.respond(writer, "200 OK", json.dumps(answer).encode())
-        elif (sealed := self.media.get(request.path)) is not None:
-            await web.respond(writer, "200 OK", sealed)
-        else:
-            await web.respond(writer, "404 Not Found")
+    @staticmethod
+    async def _say_nothing(reader: asyncio.StreamReader) -> None:
+        while await reader.read(_MOST_BYTES):
+            pass  # until the client gives up
+
+    async def _refuse(self, connection: Connection, failure: Node) -> None:
+        connection.end(failure)
+        while True:
+            await connection.receive()  # until it has closed
 
     async def _pair(self, connection: Connection) -> None:
         self.pairing.offer(connection)
@@ -76,25 +92,35 @@ class Server:
                 stanza = await connection.receive()
                 if stanza.tag == "iq" and stanza.text("type") in ("result", "error"):
                     self.pairing.answered(connection, stanza)
+                elif stanza.tag == "iq":
+                    connection.send(self.codes.answer(connection, stanza))
         finally:
             self.pairing.withdraw(connection)
 
     async def _log_in(self, connection: Connection) -> None:
         device = self._known(connection)
         if device is None:
-            connection.end(Node("failure", {"reason": "401"}))
-            while True:
-                await connection.receive()  # until it has closed
+            await self._refuse(connection, Node("failure", {"reason": "401"}))
+            return
+        if failure := self.door.failure(device.account):
+            await self._refuse(connection, failure)
+            return
         if device.connection is not None:
             # One connection per device: the newer one wins, and the older is told why.
             stream_error(device, conflict="replaced")
         lid = device.account.lid.on(device.number)
         connection.send(Node("success", {"t": _now(), "lid": lid, "props": "0", "from": SERVER}))
-        device.attach(connection)
+        origin = Origin(account=device.account, device=device.number)
+        self.presences.lost(origin)  # a new connection has said nothing yet
+        device.attach(connection, self.faults.courier)
         try:
+            if self.door.throws_out(device.account):
+                connection.close()
             while True:
                 self._hear(device, connection, await connection.receive())
         finally:
+            if device.connection in (connection, None):
+                self.presences.lost(origin)
             device.detach(connection)
 
     def _known(self, connection: Connection) -> LinkedDevice | None:
@@ -109,7 +135,8 @@ class Server:
         origin = Origin(account=device.account, device=device.number)
         match stanza.tag:
             case "iq" if stanza.text("type") in ("get", "set"):
-                connection.send(self.queries.answer(device, stanza))
+                if not self.door.ignores(stanza):
+                    connection.send(self.queries.answer(device, stanza))
             case "message":
                 self._take_message(origin, connection, stanza)
             case "receipt":
@@ -118,18 +145,29 @@ class Server:
                 device.acknowledge(stanza.text("class"), stanza.text("id"))
             case "chatstate":
                 self.post.chat_state(origin, stanza)
+            case "presence":
+                self.presences.hear(origin, stanza)
             case _:
-                pass  # presence and the like: noted, and of no consequence here
+                pass  # noted, and of no consequence here
         self.stanzas.note(Stanza(device=device, node=stanza))
 
     def _take_message(self, origin: Origin, connection: Connection, stanza: Node) -> None:
         to = stanza.jid("to")
         attrs: dict[str, Value] = {"class": "message", "id": stanza.text("id"), "from": to, "t": _now()}
         if refusal := self.faults.refusal(self.directory.find(to)):
-            refusal.refused.append(stanza.text("id"))
+            refusal.refused.note(stanza.text("id"))
             connection.send(Node("ack", {**attrs, "error": str(refusal.code)}))
             return
+        group = self.groups.find(to)
+        if group is not None and origin.account not in group.members:
+            connection.send(Node("ack", {**attrs, "error": _NOT_A_MEMBER}))
+            return
         self.post.message(origin, stanza)
+        # Only the server knows all devices: a sender that meant others is told so, and asks for them anew.
+        if group is not None and "phash" in stanza.attrs:
+            attrs["phash"] = group.participant_hash()
+        elif missed := self.post.missed(origin, stanza):
+            attrs["phash"] = participant_hash(missed)
         ack = Node("ack", attrs)
         if self.faults.held is not None:
             self.faults.held.hold(connection, ack)
@@ -149,13 +187,19 @@ class Server:
         self.post.receipt(origin, stanza)
 
 
-def stream_error(device: LinkedDevice, *, code: str | None = None, conflict: str | None = None) -> None:
-    """Tells a client why, and closes its connection."""
+def stream_error(
+    device: LinkedDevice, *, code: str | None = None, conflict: str | None = None, closes: bool = True
+) -> None:
+    """Tells a client why its stream has ended, and closes its connection, unless that is left to the client."""
     if (connection := device.connection) is None:
         return
     attrs = {"code": code} if code else {}
     content = (Node("conflict", {"type": conflict}),) if conflict else None
-    connection.end(Node("stream:error", attrs, content))
+    error = Node("stream:error", attrs, content)
+    if closes:
+        connection.end(error)
+    else:
+        connection.fall_silent(error)
     device.detach(connection)
 
 

@@ -2,6 +2,7 @@
 
 import hmac
 import os
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Literal
@@ -86,6 +87,7 @@ class _Chain:
     key: bytes
     index: int = 0
     _waiting: dict[int, _MessageKeys] = field(default_factory=dict)
+    _spent_at: dict[int, float] = field(default_factory=dict)
 
     def step(self) -> _MessageKeys:
         material = hkdf(hmac_sha256(self.key, b"\x01"), 80, info=b"WhisperMessageKeys")
@@ -103,10 +105,12 @@ class _Chain:
         try:
             return self._waiting[counter]
         except KeyError:
-            raise Duplicate(f"message {counter} of this chain was opened before") from None
+            before = self._spent_at.get(counter)
+            raise Duplicate(f"message {counter} of this chain was opened before", opened_at=before) from None
 
     def spend(self, counter: int) -> None:
         del self._waiting[counter]
+        self._spent_at[counter] = time.monotonic()
 
 
 class _Session:

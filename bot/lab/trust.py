@@ -14,13 +14,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from bot.filetypes import provide_libmagic
 from bot.lab.certificate import Certificate
 from bot.lab.environment import lent
 from bot.lab.errors import TooLate, UnexpectedLibrary
 from bot.lab.keys import KeyPair
 from bot.lab.library import Library
 from bot.lab.nodes import Tokens
-from bot.transports.whatsapp.library import provide_libmagic, undisturbed
+from bot.transports.whatsapp.library import undisturbed
 
 # How a lab of another process says whom to trust.
 ROOT_VARIABLE, CERTIFICATE_VARIABLE = "WHATSAPP_LAB_ROOT", "WHATSAPP_LAB_CERTIFICATE"

@@ -47,10 +47,13 @@ async def read_body(request: Request, reader: asyncio.StreamReader) -> bytes:
 
 
 async def respond(writer: asyncio.StreamWriter, status: str, body: bytes = b"") -> None:
-    """Ends the exchange: the lab keeps no connection open for a second request."""
-    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    writer.write(head.encode() + body)
+    writer.write(head(status, len(body)) + body)
     await writer.drain()
+
+
+def head(status: str, size: int) -> bytes:
+    """Of an answer that ends the exchange: the lab keeps no connection open for a second request."""
+    return f"HTTP/1.1 {status}\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n".encode()
 
 
 class WebSocket:

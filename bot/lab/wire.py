@@ -8,6 +8,7 @@ from bot.lab.errors import ProtocolError
 _VERSION = b"\x33"  # the current and the oldest accepted Signal version, 3, a nibble each
 _DJB = b"\x05"  # marks a Curve25519 public key
 MAC_BYTES = 8
+SIGNATURE_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,50 @@ class PreKeyMessage:
             base_key=fields.key(2),
             identity_key=fields.key(3),
             message=fields.data(4),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SenderKeyMessage:
+    """One message to a group, the same for all readers. `key_id` tells which of the sender's keys it is under."""
+
+    key_id: int
+    iteration: int
+    ciphertext: bytes
+
+    def to_bytes(self) -> bytes:
+        """Without the signature, which is made over exactly these bytes."""
+        return _VERSION + _pack({1: self.key_id, 2: self.iteration, 3: self.ciphertext})
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """`data` ends with the signature."""
+        fields = _Fields(data[1:-SIGNATURE_BYTES])
+        return cls(key_id=fields.number(1), iteration=fields.number(2), ciphertext=fields.data(3))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SenderKeyDistribution:
+    """What a group's sender tells each reader in private: how to read from `iteration` on, and who signs."""
+
+    key_id: int
+    iteration: int
+    chain_key: bytes
+    signing_key: bytes
+
+    def to_bytes(self) -> bytes:
+        return _VERSION + _pack(
+            {1: self.key_id, 2: self.iteration, 3: self.chain_key, 4: _DJB + self.signing_key}
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        fields = _Fields(data[1:])
+        return cls(
+            key_id=fields.number(1),
+            iteration=fields.number(2),
+            chain_key=fields.data(3),
+            signing_key=fields.key(4),
         )
 
 

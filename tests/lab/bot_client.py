@@ -1,10 +1,6 @@
 """The real neonize, driven without the daemon: what it was told, and its calls; a thin wall, no behaviour."""
 
-import asyncio
-import threading
 import uuid
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,64 +10,41 @@ from neonize.aioze.events import (
     ChatPresenceEv,
     ConnectedEv,
     DisconnectedEv,
+    GroupInfoEv,
+    HistorySyncEv,
+    JoinedGroupEv,
     LoggedOutEv,
     MessageEv,
+    PresenceEv,
     ReceiptEv,
     StreamReplacedEv,
 )
 from neonize.events import UndecryptableMessageEv
 
-from bot.lab.timeline import Timeline
+from bot.lab.timeline import PATIENCE, Timeline
+from bot.transports.whatsapp import library
+from bot.transports.whatsapp.threads import DaemonThreads, GoCalls, stop_client
+
+library.load()  # mends what neonize declares wrongly
 
 EVENTS = (
     ChatPresenceEv,
     ConnectedEv,
     DisconnectedEv,
+    GroupInfoEv,
+    JoinedGroupEv,
+    HistorySyncEv,
     LoggedOutEv,
     MessageEv,
+    PresenceEv,
     ReceiptEv,
     StreamReplacedEv,
     UndecryptableMessageEv,
 )
 
 
-class _Calls:
-    """The Go library's functions, each client's endless one in a daemon thread of its own.
-
-    neonize would park it in asyncio's default executor, which has too few threads for several clients.
-    """
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(4, thread_name_prefix="neonize-call")
-
-    def __getattr__(self, name: str) -> Callable[..., asyncio.Future[Any]]:
-        function = getattr(gocode, name)
-
-        def call(*args: Any) -> asyncio.Future[Any]:
-            loop = asyncio.get_running_loop()
-            if name == "Neonize":
-                return _in_daemon_thread(loop, function, args)
-            return loop.run_in_executor(self._pool, function, *args)
-
-        return call
-
-
-def _in_daemon_thread(
-    loop: asyncio.AbstractEventLoop, function: Callable[..., Any], args: tuple[Any, ...]
-) -> asyncio.Future[Any]:
-    ended: asyncio.Future[Any] = loop.create_future()
-
-    def settle(result: Any) -> None:
-        if not ended.done():
-            ended.set_result(result)
-
-    def run() -> None:
-        result = function(*args)
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, result)
-
-    threading.Thread(target=run, daemon=True, name="neonize-client").start()
-    return ended
+# Go may log through a client's callbacks long after its stop; collected, they would be a call into freed memory.
+_kept: list[NewAClient] = []
 
 
 class BotClient:
@@ -85,7 +58,9 @@ class BotClient:
         self._proxy_url = proxy_url
         # A unique id: a collected client stops whichever client has the same one.
         self.api = NewAClient(str(store), uuid=str(uuid.uuid4()))
-        self.api._NewAClient__client = _Calls()
+        # Through the gate, as everybody: Go aborts when one client starts or stops while another is looked up.
+        self.api._NewAClient__client = self._calls = GoCalls(gocode, "bare")
+        _kept.append(self.api)
         self.api.qr(self._show_qr)
         for event in EVENTS:
             self.api.event(event)(self._note)
@@ -93,32 +68,38 @@ class BotClient:
     async def connect(self) -> None:
         await self.api.connect(ProxySettings(self._proxy_url))
 
-    async def connected(self, *, within: float = 20) -> None:
+    async def connected(self, *, within: float = PATIENCE) -> None:
         await self.event(ConnectedEv, within=within)
 
-    async def event(self, kind: type, *, within: float = 20) -> Any:
+    async def event(self, kind: type, *, within: float = PATIENCE) -> Any:
         return await self.events.expect(
             lambda event: isinstance(event, kind), within=within, what=kind.__name__
         )
 
-    async def message(self, text: str, *, within: float = 10) -> Any:
+    async def message(self, text: str, *, within: float = PATIENCE) -> Any:
         return await self.messages.expect(
             lambda message: text_of(message) == text, within=within, what=repr(text)
         )
 
-    async def receipt(self, kind: int, *, within: float = 10) -> Any:
+    async def receipt(self, kind: int, *, within: float = PATIENCE) -> Any:
         return await self.receipts.expect(
             lambda receipt: receipt.Type == kind, within=within, what=f"a receipt of type {kind}"
         )
 
     async def stop(self) -> None:
-        await self.api.stop()
+        self._calls.retire(self.api.uuid)
+        threads = DaemonThreads("bare-stop", 1)
+        await threads.call(stop_client, gocode, self.api.uuid)
+        threads.finish()
+        self.api._stop_finalizer.detach()  # It would stop this client again, whatever else Go is doing then.
 
     async def _show_qr(self, _: Any, code: bytes) -> None:
+        self._calls.started()
         self.qr_codes.note(code.decode())
 
     async def _note(self, _: Any, event: Any) -> None:
-        if isinstance(event, MessageEv):
+        self._calls.started()
+        if isinstance(event, MessageEv) and event.Info.Category != "peer":
             self.messages.note(event)
         elif isinstance(event, ReceiptEv):
             self.receipts.note(event)

@@ -13,6 +13,7 @@ prepare()
 from bot.lab.lab import Lab  # noqa: E402 - only after prepare()
 from bot.lab.people import Customer, Owner  # noqa: E402
 from tests.lab.bot_client import BotClient  # noqa: E402
+from tests.lab.lab_bot import LabBot  # noqa: E402
 
 Link = Callable[[Owner], Awaitable[BotClient]]
 
@@ -42,7 +43,7 @@ async def link(lab: Lab, tmp_path: Path) -> AsyncIterator[Link]:
         client = BotClient(tmp_path / f"{len(clients)}.db", lab.proxy_url)
         clients.append(client)
         await client.connect()
-        await owner.scan(await client.qr_codes.expect(within=10, what="a QR code"))
+        await owner.scan(await client.qr_codes.expect(what="a QR code"))
         await client.connected()
         return client
 
@@ -55,3 +56,13 @@ async def link(lab: Lab, tmp_path: Path) -> AsyncIterator[Link]:
 async def client(link: Link, owner: Owner) -> BotClient:
     """A client that is linked to the owner's number and connected."""
     return await link(owner)
+
+
+@pytest.fixture
+async def lab_bot(dsn: str, lab: Lab, owner: Owner) -> AsyncIterator[LabBot]:
+    """The whole daemon in this process, linked to the owner's number and connected."""
+    bot = LabBot(dsn, lab)
+    await bot.start()
+    await bot.pair(owner)
+    yield bot
+    await bot.stop()

@@ -1,6 +1,7 @@
 """What may go wrong between a client and WhatsApp, and how the real neonize takes it."""
 
 import asyncio
+import socket
 
 import pytest
 from neonize.aioze.events import DisconnectedEv
@@ -11,10 +12,21 @@ from neonize.utils.jid import build_jid
 
 from bot.lab.errors import Unheard
 from bot.lab.lab import Lab
+from bot.lab.network import Pace, slowed
 from bot.lab.people import Customer, Owner
+from tests.conftest import until
 from tests.lab.bot_client import BotClient
 
 pytestmark = pytest.mark.lab
+
+
+async def acknowledged(owner: Owner) -> None:
+    """Come back when the owner's linked client has acknowledged all it was sent, also what came with the pairing."""
+
+    async def nothing_waits() -> bool:
+        return owner.linked[0].waiting == 0
+
+    await until(nothing_waits)
 
 
 async def test_a_cut_connection_comes_back_by_itself(lab: Lab, client: BotClient, customer: Customer) -> None:
@@ -28,6 +40,7 @@ async def test_a_cut_connection_comes_back_by_itself(lab: Lab, client: BotClient
 async def test_what_was_written_during_an_outage_arrives_after_it_in_order(
     lab: Lab, client: BotClient, owner: Owner, customer: Customer
 ) -> None:
+    await acknowledged(owner)
     async with lab.outage():
         await client.event(DisconnectedEv)
         await customer.says("oi")
@@ -45,7 +58,7 @@ async def test_what_a_client_has_acknowledged_is_not_sent_again(
 ) -> None:
     message_id = await customer.says("oi")
     await customer.sees_receipt(message_id)
-    assert owner.linked[0].waiting == 0
+    await acknowledged(owner)
     await lab.drop()
     await client.event(DisconnectedEv)
     await client.connected()
@@ -92,6 +105,7 @@ async def test_a_phone_without_its_keys_asks_again(client: BotClient, customer: 
     assert customer.phone.retries == [heard.id]
 
 
+@pytest.mark.smoke
 async def test_what_does_not_open_is_sent_again(client: BotClient, customer: Customer) -> None:
     await customer.says("oi")
     await client.message("oi")
@@ -104,7 +118,8 @@ async def test_what_does_not_open_is_sent_again(client: BotClient, customer: Cus
 async def test_what_the_owners_phone_wrote_is_sent_again_too(
     client: BotClient, owner: Owner, customer: Customer
 ) -> None:
-    await owner.says("já respondo", to=customer, damaged=True)
+    message_id = await owner.says("já respondo", to=customer, damaged=True)
+    assert message_id == (await client.event(UndecryptableMessageEv)).Info.ID
     source = (await client.message("já respondo")).Info.MessageSource
     assert source.IsFromMe
     assert source.Chat.User == customer.account.lid.user
@@ -124,3 +139,20 @@ async def test_waiting_for_what_does_not_come_says_so(customer: Customer) -> Non
     with pytest.raises(Unheard, match="'olá' did not come"):
         await customer.hears("olá", within=0.01)
     await customer.hears_nothing(during=0.01)
+
+
+async def test_a_slow_line_brings_so_many_bytes_in_a_second_and_no_more() -> None:
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    far_reader, far_writer = await asyncio.open_connection(sock=theirs)
+    clock, pace = asyncio.get_running_loop().time, Pace(latency=0.1, bytes_per_second=40_000)
+    async with slowed(reader, writer, pace) as (slow_reader, slow_writer):
+        began = clock()
+        far_writer.write(bytes(20_000))
+        assert await slow_reader.readexactly(20_000) == bytes(20_000)
+        there = clock()
+        slow_writer.write(b"ok")
+        assert await far_reader.readexactly(2) == b"ok"
+        assert (there - began >= 0.6, clock() - there >= 0.1) == (True, True)
+    far_writer.close()
+    await far_writer.wait_closed()

@@ -31,7 +31,7 @@ async def test_the_bot_opens_a_customers_picture(client: BotClient, customer: Cu
 async def test_the_bot_opens_every_kind_of_file(client: BotClient, customer: Customer, kind: str) -> None:
     data = kind.encode() * 1000
     await customer.sends_media(kind, data)  # type: ignore[arg-type]  # a parameter is a plain str
-    event = await client.messages.expect(lambda event: event.Message.HasField(f"{kind}Message"), within=10)
+    event = await client.messages.expect(lambda event: event.Message.HasField(f"{kind}Message"))
     assert await client.api.download_any(event.Message) == data
 
 

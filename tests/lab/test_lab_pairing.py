@@ -14,10 +14,11 @@ from tests.lab.conftest import Link
 pytestmark = pytest.mark.lab
 
 
+@pytest.mark.smoke
 async def test_scanning_the_code_links_the_account(lab: Lab, owner: Owner, tmp_path: Path) -> None:
     client = BotClient(tmp_path / "bot.db", lab.proxy_url)
     await client.connect()
-    device = await owner.scan(await client.qr_codes.expect(within=10))
+    device = await owner.scan(await client.qr_codes.expect())
     await client.connected()
     assert client.api.me.JID.User == owner.account.phone.user
     assert client.api.me.JID.Device == device.number
@@ -32,7 +33,7 @@ async def test_a_stored_session_resumes_without_a_code(
 ) -> None:
     first = BotClient(tmp_path / "bot.db", lab.proxy_url)
     await first.connect()
-    await owner.scan(await first.qr_codes.expect(within=10))
+    await owner.scan(await first.qr_codes.expect())
     await first.connected()
     await first.stop()
     again = BotClient(tmp_path / "bot.db", lab.proxy_url)
@@ -58,10 +59,16 @@ async def test_unlinking_on_the_phone_logs_the_client_out(client: BotClient, own
 
 
 async def test_a_second_connection_of_the_same_device_replaces_the_first(
-    lab: Lab, client: BotClient, owner: Owner
+    lab: Lab, client: BotClient, customer: Customer, tmp_path: Path
 ) -> None:
-    lab.close_stream(owner.linked[0], conflict="replaced")
+    second = BotClient(tmp_path / "0.db", lab.proxy_url)  # the same store
+    await second.connect()
+    await second.connected()
     await client.event(StreamReplacedEv)
+    await customer.says("oi")
+    await second.message("oi")
+    assert client.messages == []
+    await second.stop()
 
 
 async def test_one_account_may_have_two_linked_devices(link: Link, owner: Owner, customer: Customer) -> None:
@@ -79,3 +86,18 @@ async def test_a_client_that_was_unlinked_while_away_is_logged_out_at_its_next_l
         await client.event(DisconnectedEv)
         owner.unlinks()
     await client.event(LoggedOutEv)
+
+
+async def test_a_qr_code_is_renewed_and_only_the_one_shown_links(
+    lab: Lab, owner: Owner, tmp_path: Path
+) -> None:
+    lab.offer_qr_codes(2)  # shown for 20 seconds each, as whatsmeow has it
+    client = BotClient(tmp_path / "bot.db", lab.proxy_url)
+    await client.connect()
+    first = await client.qr_codes.expect()
+    second = await client.qr_codes.expect(what="the second QR code")
+    with pytest.raises(LabError, match="another one by now"):
+        await owner.scan(first)
+    await owner.scan(second)
+    await client.connected()
+    await client.stop()

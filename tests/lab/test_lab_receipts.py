@@ -75,5 +75,5 @@ async def test_a_customer_sees_the_bot_type(client: BotClient, customer: Custome
     await client.api.send_chat_presence(chat, enum.ChatPresence.CHAT_PRESENCE_COMPOSING, text)
     await customer.sees_typing()
     await client.api.send_chat_presence(chat, enum.ChatPresence.CHAT_PRESENCE_PAUSED, text)
-    await customer.chat_states.expect(lambda state: state.state == "paused", within=10)
+    await customer.chat_states.expect(lambda state: state.state == "paused")
     assert customer.typing

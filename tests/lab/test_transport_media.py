@@ -1,15 +1,18 @@
 """Media by URL: fetched from a real web server, uploaded, and decrypted again on the customer's phone."""
 
 import asyncio
+import datetime as dt
+import io
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from PIL import Image
 
 from bot.lab.lab import Lab
 from bot.lab.people import Customer, Owner
-from bot.transports.base import Content, NotConnected, SendRefused
+from bot.transports.base import Content, NotConnected, SendRefused, TransportError
 from storage.models import Jid, MessageType
 from tests.lab.transport_bot import TransportBot, make_session_schema
 
@@ -26,7 +29,24 @@ def png() -> bytes:
 
 
 PDF = b"%PDF-1.4\n1 0 obj\n<<>>\nendobj\ntrailer\n<<>>\n%%EOF\n"
-OGG = b"OggS\x00\x02" + bytes(20) + b"\x01\x13OpusHead\x01\x01" + bytes(40)
+
+
+def ogg(seconds: int) -> bytes:
+    """As much of a recording as tells what it is and how long it lasts."""
+    first = (
+        b"OggS\x00\x02" + bytes(20) + b"\x01\x13OpusHead\x01\x01" + (312).to_bytes(2, "little") + bytes(38)
+    )
+    return first + b"OggS\x00\x04" + (seconds * 48_000 + 312).to_bytes(8, "little") + bytes(30)
+
+
+def webp() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (512, 512), "green").save(file, "WEBP")
+    return file.getvalue()
+
+
+OGG = ogg(3)
+MP4 = b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom" + bytes(1000)
 
 
 @asynccontextmanager
@@ -57,6 +77,7 @@ async def bot(empty_dsn: str, lab: Lab, owner: Owner) -> AsyncIterator[Transport
     await bot.stop()
 
 
+@pytest.mark.smoke
 async def test_an_image_reaches_the_customer_with_its_caption(bot: TransportBot, customer: Customer) -> None:
     async with serving(png()) as server:
         content = Content(text="olha", media_url=f"{server}/foto.png", media_type=MessageType.IMAGE)
@@ -66,6 +87,15 @@ async def test_an_image_reaches_the_customer_with_its_caption(bot: TransportBot,
     assert heard.kind == "image"
     assert heard.media() == png()
     assert heard.proto.imageMessage.mimetype == "image/png"
+
+
+async def test_a_video_reaches_the_customer_with_its_caption(bot: TransportBot, customer: Customer) -> None:
+    async with serving(MP4, content_type="video/mp4") as server:
+        await bot.sends(customer.lid, Content(text="veja", media_url=f"{server}/forno.mp4"))
+    heard = await customer.hears("veja")
+    assert heard.kind == "video"
+    assert heard.media() == MP4
+    assert heard.proto.videoMessage.mimetype == "video/mp4"
 
 
 async def test_a_file_goes_out_as_a_document_with_its_name(bot: TransportBot, customer: Customer) -> None:
@@ -92,6 +122,76 @@ async def test_what_was_asked_to_be_a_document_is_one(bot: TransportBot, custome
         content = Content(text="o", media_url=f"{server}/foto.png", media_type=MessageType.DOCUMENT)
         await bot.sends(customer.lid, content)
     assert (await customer.hears("o")).kind == "document"
+
+
+async def test_a_voice_note_plays_in_the_chat(bot: TransportBot, customer: Customer) -> None:
+    async with serving(ogg(7)) as server:
+        await bot.sends(customer.lid, Content(media_url=f"{server}/voz.ogg", voice=True))
+    heard = await customer.hears()
+    assert heard.kind == "voice"
+    audio = heard.proto.audioMessage
+    assert (audio.seconds, audio.mimetype) == (7, "audio/ogg; codecs=opus")
+    assert heard.media() == ogg(7)
+
+
+async def test_what_is_no_recording_is_shown_as_what_it_is(bot: TransportBot, customer: Customer) -> None:
+    async with serving(png()) as server:
+        await bot.sends(customer.lid, Content(text="i", media_url=f"{server}/x", voice=True))
+        sticker = MessageType.STICKER
+        await bot.sends(customer.lid, Content(text="s", media_url=f"{server}/x", media_type=sticker))
+    assert (await customer.hears("i")).kind == "image"
+    assert (await customer.hears("s")).kind == "image"
+
+
+async def test_a_sticker_is_one_unless_there_is_a_text_to_read(bot: TransportBot, customer: Customer) -> None:
+    async with serving(webp()) as server:
+        for text in ("", "leia"):
+            content = Content(text=text, media_url=f"{server}/s.webp", media_type=MessageType.STICKER)
+            await bot.sends(customer.lid, content)
+    heard = await customer.hears("")
+    assert (heard.kind, heard.media()) == ("sticker", webp())
+    assert not heard.proto.stickerMessage.isAnimated
+    assert (await customer.hears("leia")).kind == "image"
+
+
+async def test_a_document_without_an_ending_gets_one(bot: TransportBot, customer: Customer) -> None:
+    async with serving(PDF) as server:
+        await bot.sends(customer.lid, Content(text="a", media_url=f"{server}/download?id=7"))
+        await bot.sends(customer.lid, Content(text="b", media_url=f"{server}/{'x' * 500}.pdf"))
+    assert (await customer.hears("a")).proto.documentMessage.fileName == "download.pdf"
+    assert (await customer.hears("b")).proto.documentMessage.fileName == "x" * 100 + ".pdf"
+
+
+async def test_media_disappear_with_their_chat(bot: TransportBot, customer: Customer) -> None:
+    await customer.sets_timer(dt.timedelta(days=1))
+    await bot.messages.expect()
+    async with serving(png()) as server:
+        await bot.sends(customer.lid, Content(text="olha", media_url=f"{server}/foto.png"))
+    assert (await customer.hears("olha")).disappears_after == dt.timedelta(days=1)
+
+
+@pytest.mark.parametrize(("status", "error"), [(413, SendRefused), (503, NotConnected)])
+async def test_an_upload_that_whatsapp_does_not_take_sends_nothing(
+    lab: Lab, bot: TransportBot, customer: Customer, status: int, error: type[TransportError]
+) -> None:
+    async with serving(png()) as server:
+        content = Content(text="olha", media_url=f"{server}/foto.png")
+        with lab.files.failing_uploads(status), pytest.raises(error):
+            await bot.sends(customer.lid, content)
+        await bot.sends(customer.lid, content)
+    await customer.hears("olha")
+    assert len([heard for heard in customer.heard if heard.kind == "image"]) == 1
+
+
+async def test_an_upload_that_breaks_off_may_be_tried_again(
+    lab: Lab, bot: TransportBot, customer: Customer
+) -> None:
+    async with serving(png()) as server:
+        content = Content(text="olha", media_url=f"{server}/foto.png")
+        with lab.files.dropping_uploads(), pytest.raises(NotConnected):
+            await bot.sends(customer.lid, content)
+        await bot.sends(customer.lid, content)
+    await customer.hears("olha")
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/x", "http://", "foto.png"])

@@ -5,19 +5,23 @@ import datetime as dt
 
 from bot.lab.lab import Lab
 from bot.lab.people import Owner
-from bot.lab.timeline import Timeline
+from bot.lab.timeline import PATIENCE, Timeline
 from bot.transports.base import (
     ConnectionChanged,
     ConnectionState,
     Content,
+    History,
+    PairBy,
     Paired,
     PairingCode,
     Sent,
     TransportEvent,
 )
 from bot.transports.whatsapp.client import WhatsAppTransport
+from bot.transports.whatsapp.clients import HistoryDepth
+from bot.transports.whatsapp.patience import Patience
 from bot.transports.whatsapp.sender import LONGEST_SEND
-from storage.models import InboundMessage, Jid, Receipt, Typing
+from storage.models import ChatNamed, InboundMessage, Jid, Receipt, Typing
 from tests.conftest import connected
 
 
@@ -40,13 +44,20 @@ class TransportBot:
         *,
         jid: Jid | None = None,
         account: str = "shop",
+        phone: str | None = None,
         longest_send: dt.timedelta = LONGEST_SEND,
+        history: HistoryDepth = "recent",
+        patience: Patience | None = None,
     ) -> None:
         self.messages: Timeline[InboundMessage] = Timeline()
+        self.past: Timeline[InboundMessage] = Timeline()
+        self.names: dict[Jid, str] = {}
         self.receipts: Timeline[Receipt] = Timeline()
         self.typing: Timeline[Typing] = Timeline()
+        self.subjects: Timeline[ChatNamed] = Timeline()
         self.states: Timeline[ConnectionChanged] = Timeline()
         self.qr_codes: Timeline[str] = Timeline()
+        self.codes: Timeline[str] = Timeline()
         self.paired: Timeline[Paired] = Timeline()
         self.break_on: str | None = None
         self.transport = WhatsAppTransport(
@@ -55,7 +66,10 @@ class TransportBot:
             jid=jid,
             proxy=lab.proxy_url,  # without one neonize would dial the real WhatsApp
             clock=now,
+            phone=phone,
+            history=history,
             longest_send=longest_send,
+            patience=patience or Patience(),
         )
         self.running: asyncio.Task[None] | None = None
 
@@ -73,31 +87,46 @@ class TransportBot:
                 if self.break_on is not None and event.text == self.break_on:
                     raise RuntimeError("the inbox is broken")
                 self.messages.note(event)
+            case History():
+                self.names |= event.names
+                for message in event.messages:
+                    self.past.note(message)
+            case _:
+                self._note(event)
+
+    def _note(self, event: TransportEvent) -> None:
+        match event:
             case Receipt():
                 self.receipts.note(event)
             case Typing():
                 self.typing.note(event)
+            case ChatNamed():
+                self.subjects.note(event)
             case ConnectionChanged():
                 self.states.note(event)
             case PairingCode():
-                self.qr_codes.note(event.qr)
+                (self.qr_codes if event.by is PairBy.QR else self.codes).note(event.text)
             case Paired():
                 self.paired.note(event)
 
     async def pair(self, owner: Owner) -> None:
         self.start()
-        await owner.scan(await self.qr_codes.expect(within=20, what="a QR code"))
+        await owner.scan(await self.qr_codes.expect(what="a QR code"))
         await self.reaches(ConnectionState.CONNECTED)
 
-    async def reaches(self, state: ConnectionState, *, within: float = 20) -> ConnectionChanged:
+    async def reaches(self, state: ConnectionState, *, within: float = PATIENCE) -> ConnectionChanged:
         return await self.states.expect(
             lambda change: change.connection.state is state, within=within, what=state
         )
 
-    async def message(self, text: str | None, *, within: float = 10) -> InboundMessage:
+    async def message(self, text: str | None, *, within: float = PATIENCE) -> InboundMessage:
         return await self.messages.expect(
             lambda message: message.text == text, within=within, what=repr(text)
         )
+
+    async def remembered(self, text: str | None, *, within: float = PATIENCE) -> InboundMessage:
+        """A message of before the number was linked."""
+        return await self.past.expect(lambda message: message.text == text, within=within, what=repr(text))
 
     async def says(self, to: str, text: str) -> Sent:
         return await self.sends(to, Content(text=text))
@@ -105,7 +134,7 @@ class TransportBot:
     async def sends(self, to: str, content: Content) -> Sent:
         return await self.transport.send(Jid(to), await self.transport.prepare(content))
 
-    async def receipt(self, sent: Sent, *, within: float = 10) -> Receipt:
+    async def receipt(self, sent: Sent, *, within: float = PATIENCE) -> Receipt:
         return await self.receipts.expect(
             lambda receipt: sent.external_id in receipt.external_ids, within=within, what="a receipt"
         )

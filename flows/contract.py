@@ -4,26 +4,38 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from storage.hours import Closed
 from storage.models import (
     Action,
+    AutomaticText,
     ChatId,
     ChatSummary,
     Explanation,
+    ExternalId,
     Message,
+    MessageId,
     MessageType,
     PauseReason,
+    Quarantined,
     Role,
     Session,
     Tenant,
+    TextId,
+    Topic,
 )
+from storage.notify import NoticeKind
+from storage.reading.models import Entry, Find, Page, Stats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """Something to say in the chat of the turn; text and media may come together.
+
+    The file tells what it is; `media_type` DOCUMENT or STICKER, and `voice` in the metadata for a voice note,
+    ask for it to be shown as that.
 
     A reply is fenced: it is not sent once a human has taken over, or while the chat is paused.
     `unfenced` marks the answer to a customer's own command (/human pauses the chat and says so): it is
@@ -40,13 +52,29 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """Something to tell the person who commands, never the customer.
+    """Something to tell the person who commands, in answer to it, never the customer.
 
-    An owner hears it in the chat with themselves, an admin in the admin's own chat.
+    An owner hears it in the chat with themselves, an admin in the admin's own chat. A command in reply to it is about
+    the chat of its topic; where that names none, the one of the turn, unless that is their own.
     """
 
     text: str
     role: Role = Role.OWNER
+    topic: Topic = Topic()  # noqa: RUF009  frozen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tell:
+    """Something that the owner is to know unasked; of one kind each subject is told once, quietly by night.
+
+    `chat_id` and `message_id` are what it is about, if it is about a chat.
+    """
+
+    kind: NoticeKind
+    subject: str
+    text: str
+    chat_id: ChatId | None = None
+    message_id: MessageId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +88,19 @@ class Pause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resume:
-    """Speak again in a chat."""
+    """Speak again in a chat; what a human has written there since the message `asked` is not undone by it."""
 
     chat_id: ChatId
+    asked: MessageId
+    asked_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeAfter:
+    """So much silence of the owner's ends a takeover in a chat from now on; zero: none does, None: as the tenant's."""
+
+    chat_id: ChatId
+    silence: timedelta | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +127,22 @@ class GlobalPause:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Away:
+    """The customer is told that the business is closed, and need not be told again until then."""
+
+    chat_id: ChatId
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Automatic:
+    """A text from the owner's phone is WhatsApp's own, or the owner's word; what was done about it is put right."""
+
+    text_id: TextId
+    is_automatic: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reset:
     """Archive the chat's thread, so that the next message begins a new one."""
 
@@ -103,8 +157,25 @@ class Decided:
     detail: str | None = None
 
 
-Effect = Pause | Resume | Exclude | OptOut | GlobalPause | Reset
-Outcome = Reply | Notice | Effect | Decided
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendAgain:
+    """Try a message of ours once more that has failed, and so has reached nobody."""
+
+    chat_id: ChatId
+    message_id: MessageId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropFailed:
+    """A message of ours that has failed is not wanted any more."""
+
+    chat_id: ChatId
+    message_id: MessageId
+
+
+StateChange = Pause | Resume | ResumeAfter | Exclude | OptOut | GlobalPause | Away | Reset
+Effect = StateChange | SendAgain | DropFailed | Automatic
+Outcome = Reply | Notice | Tell | Effect | Decided
 
 
 class Reader(Protocol):
@@ -130,8 +201,40 @@ class Reader(Protocol):
         """Whether every chat of the tenant is paused."""
         ...
 
+    async def automatic_texts(self) -> Sequence[AutomaticText]:
+        """The texts from the owner's phone that may be automatic, oldest first."""
+        ...
+
+    async def told(self, chat_id: ChatId, reference: ExternalId | None) -> tuple[Topic, datetime] | None:
+        """A notice in a chat of the staff's, and when it was told: the one that is quoted, or (None) the last."""
+        ...
+
     async def explain(self, reference: str) -> Sequence[Explanation]:
         """What happened to a message, by the platform's id or by ours; empty when nothing matches."""
+        ...
+
+    async def in_quarantine(self, reference: str) -> Sequence[Quarantined]:
+        """Messages of this id of the platform's that could not be recorded."""
+        ...
+
+    async def search(
+        self, query: str, chat_id: ChatId | None, limit: int, before: MessageId | None = None
+    ) -> Page[Find]:
+        """Messages with these words, newest first; in one chat, or (None) in all but the staff's own."""
+        ...
+
+    async def folds_accents(self) -> bool:
+        """Whether a search takes "acao" for "ação"."""
+        ...
+
+    async def stats(self, chat_id: ChatId | None, since: datetime | None = None) -> Stats:
+        """How much was said in one chat, or (None) in all; since then, or (None) ever."""
+        ...
+
+    async def failed(
+        self, chat_id: ChatId | None, limit: int, before: MessageId | None = None
+    ) -> Page[Entry]:
+        """What could not be sent, newest first; in one chat, or (None) in all."""
         ...
 
 
@@ -141,7 +244,8 @@ class Turn:
 
     `messages` are in order, at least one; the last one is the one that the answer replies to.
     `session` is the chat's as of the gates. `now` is the daemon's clock, virtual or not. `own_chat` says
-    that the chat is no customer's: the owner's message-yourself, or an admin's private chat with the bot.
+    that the chat is no customer's: the owner's message-yourself, or an admin's private chat with the bot. `meant` is
+    the chat that a command there is about where it does not say: it replies to a notice about it.
     """
 
     tenant: Tenant
@@ -152,11 +256,17 @@ class Turn:
     now: datetime
     reader: Reader
     own_chat: bool = False
+    meant: ChatSummary | None = None
 
     @property
     def text(self) -> str:
         """All texts of the burst, a line each."""
         return "\n".join(m.text for m in self.messages if m.text)
+
+    @property
+    def closed(self) -> Closed | None:
+        """None while the business is open."""
+        return self.tenant.closed_at(self.now)
 
 
 class Flow(Protocol):

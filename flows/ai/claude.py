@@ -7,10 +7,17 @@ from datetime import timedelta
 from typing import Literal
 
 import anthropic
-from anthropic.types import AssistantMessageParam, Message, MessageParam, TextBlockParam, UserMessageParam
+from anthropic.types import (
+    AssistantMessageParam,
+    Message,
+    MessageParam,
+    TextBlockParam,
+    ToolParam,
+    UserMessageParam,
+)
 
 from flows.ai.failures import from_status
-from flows.ai.model import Answer, Prompt, PromptTurn, Stop, Usage
+from flows.ai.model import Answer, Prompt, PromptTurn, Stop, Tool, Usage, read_call
 from flows.errors import AIError, ContextTooLong, Malformed, Unreachable
 
 URL = "https://api.anthropic.com"
@@ -25,6 +32,7 @@ class ClaudeModel:
     """A Model over the Messages API. `effort` None leaves the choice to the provider."""
 
     provider = "anthropic"
+    knows_tools = True
 
     def __init__(
         self, *, api_key: str, name: str, base_url: str | None, effort: Effort | None, deadline: timedelta
@@ -55,6 +63,7 @@ class ClaudeModel:
                 messages=turns,
                 cache_control={"type": "ephemeral"},  # a second marker, on the last turn: caches the history
                 metadata={"user_id": prompt.user},
+                tools=[_tool(tool) for tool in prompt.tools] or anthropic.omit,
                 output_config={"effort": self._effort} if self._effort else anthropic.omit,
             )
         except anthropic.AnthropicError as exc:
@@ -71,6 +80,9 @@ class ClaudeModel:
         # The SDK does not validate: a proxy's 200 with anything in it arrives here too.
         try:
             text = "".join(block.text for block in message.content if block.type == "text")
+            calls = tuple(
+                read_call(block.name, block.input) for block in message.content if block.type == "tool_use"
+            )
             used = message.usage
             usage = Usage(
                 input_tokens=used.input_tokens,
@@ -90,7 +102,12 @@ class ClaudeModel:
             provider=self.provider,
             model=message.model or self.name,
             request_id=message._request_id,
+            calls=calls,
         )
+
+
+def _tool(tool: Tool) -> ToolParam:
+    return ToolParam(name=tool.name, description=tool.description, input_schema=dict(tool.parameters))
 
 
 def _turn(turn: PromptTurn) -> MessageParam:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from flows.errors import ContextTooLong, DeadlineExceeded, EmptyAnswer, Refused, Transient
 
@@ -42,12 +43,40 @@ class PromptTurn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """Something that a model may do instead of, or besides, saying something. `parameters` is a JSON schema."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A model has used a tool. What it gave may be anything that JSON can hold."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+def read_call(name: str, arguments: object) -> Call:
+    """From an API's answer: an object, or its JSON as text. What is neither counts as nothing given."""
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except ValueError:
+            arguments = {}
+    return Call(name=name, arguments=arguments if isinstance(arguments, dict) else {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
     """What a model is asked. `turns` alternate, begin and end with the user. `user` is an opaque id of the chat."""
 
     system: str
     turns: tuple[PromptTurn, ...]
     user: str
+    tools: tuple[Tool, ...] = ()
 
     def shortened(self) -> Prompt | None:
         """The newer half, still beginning with the user; None when there is nothing to leave out."""
@@ -75,6 +104,7 @@ class Answer:
     provider: str
     model: str
     request_id: str | None = None
+    calls: tuple[Call, ...] = ()
 
 
 class Model(Protocol):
@@ -88,6 +118,11 @@ class Model(Protocol):
     @property
     def name(self) -> str:
         """The model as configured."""
+        ...
+
+    @property
+    def knows_tools(self) -> bool:
+        """Whether tools may be offered without asking: a server of one's own may refuse all that has them."""
         ...
 
     @property
@@ -116,7 +151,7 @@ async def ask(
     max_tokens: int = MAX_TOKENS,
     backoff: Sequence[timedelta] = BACKOFF,
 ) -> Answer:
-    """Ask until there is an answer with words in it, within the model's deadline; raises AIError only."""
+    """Ask until there is an answer, in words or by a tool, within the model's deadline; raises AIError only."""
     until = asyncio.get_running_loop().time() + model.deadline.total_seconds()
     waits = [wait.total_seconds() for wait in backoff]
     is_shortened = False
@@ -142,7 +177,7 @@ async def _attempt(model: Model, prompt: Prompt, on_usage: OnUsage, max_tokens: 
     on_usage(model.provider, model.name, answer.usage)
     if answer.stop is Stop.REFUSED:
         raise Refused
-    if not answer.text.strip():
+    if not answer.text.strip() and not answer.calls:
         raise EmptyAnswer(f"empty_answer, stopped by {answer.stop}")
     return answer
 

@@ -11,13 +11,21 @@ from openai.types import CompletionUsage
 from openai.types.chat import (
     ChatCompletion,
     ChatCompletionAssistantMessageParam,
+    ChatCompletionFunctionToolParam,
     ChatCompletionMessageParam,
     ChatCompletionUserMessageParam,
 )
-from openai.types.responses import EasyInputMessageParam, Response, ResponseInputItemParam, ResponseUsage
+from openai.types.responses import (
+    EasyInputMessageParam,
+    FunctionToolParam,
+    Response,
+    ResponseInputItemParam,
+    ResponseUsage,
+)
+from openai.types.shared_params import FunctionDefinition
 
 from flows.ai.failures import from_status
-from flows.ai.model import Answer, Prompt, PromptTurn, Stop, Usage
+from flows.ai.model import Answer, Prompt, PromptTurn, Stop, Tool, Usage, read_call
 from flows.errors import AIError, BadRequest, Malformed, Transient, Unreachable
 
 URL = "https://api.openai.com/v1"
@@ -61,6 +69,10 @@ class OpenAIModel:
             timeout=openai.Timeout(None, connect=CONNECT_SECONDS),  # the deadline is for ask() to keep
         )
 
+    @property
+    def knows_tools(self) -> bool:
+        return self._api == "responses"
+
     async def complete(self, prompt: Prompt, *, max_tokens: int) -> Answer:
         """One attempt."""
         try:
@@ -86,6 +98,7 @@ class OpenAIModel:
             instructions=prompt.system,
             input=turns,
             max_output_tokens=max_tokens,
+            tools=[_function(tool) for tool in prompt.tools] or openai.omit,
             store=False,
             safety_identifier=openai.omit if self._is_compatible else prompt.user,
             reasoning={"effort": self._effort} if self._effort else openai.omit,
@@ -97,6 +110,7 @@ class OpenAIModel:
         return await self._client.chat.completions.create(
             model=self.name,
             messages=turns,
+            tools=[_chat_function(tool) for tool in prompt.tools] or openai.omit,
             # The old name for compatible servers, many of which silently ignore the new one.
             max_tokens=max_tokens if self._is_compatible else openai.omit,
             max_completion_tokens=openai.omit if self._is_compatible else max_tokens,
@@ -121,6 +135,7 @@ class OpenAIModel:
             provider=self.provider,
             model=response.model or self.name,
             request_id=response._request_id,
+            calls=tuple(read_call(i.name, i.arguments) for i in response.output if i.type == "function_call"),
         )
 
     def _read_completion(self, completion: ChatCompletion) -> Answer:
@@ -136,6 +151,11 @@ class OpenAIModel:
             provider=self.provider,
             model=completion.model or self.name,
             request_id=completion._request_id,
+            calls=tuple(
+                read_call(call.function.name, call.function.arguments)
+                for call in getattr(choice.message, "tool_calls", None) or ()
+                if call.type == "function"
+            ),
         )
 
 
@@ -144,6 +164,21 @@ def _failed(code: str | None) -> AIError:
     if code is None:
         return Malformed("an error without a code")  # not OpenAI's own
     return Transient(code) if code in _PASSING else BadRequest(code)
+
+
+def _function(tool: Tool) -> FunctionToolParam:
+    return FunctionToolParam(
+        type="function",
+        name=tool.name,
+        description=tool.description,
+        parameters=dict(tool.parameters),
+        strict=False,
+    )
+
+
+def _chat_function(tool: Tool) -> ChatCompletionFunctionToolParam:
+    told = FunctionDefinition(name=tool.name, description=tool.description, parameters=dict(tool.parameters))
+    return ChatCompletionFunctionToolParam(type="function", function=told)
 
 
 def _chat_turn(turn: PromptTurn) -> ChatCompletionMessageParam:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from flows.ai.prompt import STAFF_MARK
+from flows.ai.prompt import CALLED, CAME, LEFT, NOBODY_CAME, STAFF_MARK
 
 MAX_CHARACTERS = 4096
 """What WhatsApp's business platform takes in one text; the app folds longer ones away."""
@@ -14,7 +14,10 @@ MAX_PARTS = 3
 _BOLD = re.compile(r"(?<!\*)\*\*(?!\s)([^*\n]+?)(?<!\s)\*\*(?!\*)")
 _HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$", re.MULTILINE)
 _LINK = re.compile(r"\[([^\]\n]+)\]\((https?://[^)\s]+)\)")
-_STAFF = re.compile(rf"{re.escape(STAFF_MARK)}[ \t]*", re.IGNORECASE)
+_STAFF = re.compile(
+    "(?:" + "|".join(map(re.escape, (STAFF_MARK, CAME, LEFT, CALLED, NOBODY_CAME))) + r")[ \t]*",
+    re.IGNORECASE,
+)
 _BLANK_LINES = re.compile(r"\n{3,}")
 _SENTENCE_END = re.compile(r"[.!?…。！？।؟](?:[\"'”’»)\]*_]*)(?=\s|$)|(?<=[。！？])")
 _BORDERS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), _SENTENCE_END, re.compile(r"\s"))

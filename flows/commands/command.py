@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from flows.contract import Decided, Notice, Outcome, Reply, Turn
-from storage.models import Action, Role, Session
+from storage.models import Action, ChatSummary, Role, Session, Topic
 
 STAFF = frozenset({Role.OWNER, Role.ADMIN})
 CUSTOMERS = frozenset({Role.CUSTOMER})
@@ -27,10 +27,22 @@ class Command:
 
 
 def confirmed(
-    turn: Turn, text: str, *, detail: str, action: Action = Action.COMMAND_DONE
+    turn: Turn,
+    text: str,
+    *,
+    detail: str,
+    action: Action = Action.COMMAND_DONE,
+    about: ChatSummary | None = None,
 ) -> tuple[Outcome, ...]:
     """Tell the person who gave the command; the customer hears nothing of it."""
-    return Notice(text=text, role=turn.role), Decided(action=action, detail=detail)
+    topic = Topic(about=about.chat_id if about else None)
+    notice = Notice(text=text, role=turn.role, topic=topic)
+    return notice, Decided(action=action, detail=detail)
+
+
+def misunderstood(turn: Turn, text: str, *, detail: str) -> tuple[Outcome, ...]:
+    """Ask back where it is not clear what is wanted; nothing is done."""
+    return confirmed(turn, text, detail=detail, action=Action.COMMAND_REFUSED)
 
 
 def silent(session: Session) -> Action | None:

@@ -12,7 +12,7 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
     if isinstance(chat, Unclear):
         return chat.answer
     text = f"Excluded: I never answer {label(chat)}, until you send /include."
-    return Exclude(chat_id=chat.chat_id), *confirmed(turn, text, detail="exclude")
+    return Exclude(chat_id=chat.chat_id), *confirmed(turn, text, detail="exclude", about=chat)
 
 
 COMMAND = Command(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.commands.command import STAFF, Command, confirmed
+from flows.commands.command import STAFF, Command, confirmed, misunderstood
 from flows.contract import GlobalPause, Outcome, Turn
 
 _EXAMPLE = "Say /global pause or /global resume."
@@ -22,7 +22,7 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
             )
             return confirmed(turn, f"{state} {_EXAMPLE}", detail="global")
         case _:
-            return confirmed(
+            return misunderstood(
                 turn, f"I cannot do that. {_EXAMPLE} Nothing has changed.", detail="bad_argument"
             )
 

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 from flows.commands.command import CUSTOMERS, Command, answered
 from flows.commands.target import label
-from flows.contract import Decided, Notice, Outcome, Pause, Turn
-from storage.models import Action, PauseReason, Role
-
-_PROMISE = "A person will answer you here as soon as possible."
+from flows.contract import Decided, Outcome, Turn
+from flows.handoff import notice, pause, promise
+from storage.models import Action, PauseReason
 
 
 async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
-    notice = Notice(
-        text=f"{label(turn.chat)} asks for a person. I am silent there; write to them and I stay out of it.",
-        role=Role.OWNER,
+    told = notice(
+        turn, f"{label(turn.chat)} asks for a person. I am silent there; write to them and I stay out of it."
     )
     session = turn.session
     if not session.is_paused:
-        pause = Pause(chat_id=turn.chat.chat_id, reason=PauseReason.CUSTOMER_REQUEST)
+        silence = pause(turn, PauseReason.CUSTOMER_REQUEST)
         if session.global_pause:
             # The wish counts; but the owner wants no word of the bot's anywhere.
-            return pause, notice, Decided(action=Action.HANDED_OFF, detail="human")
-        return pause, notice, *answered(_PROMISE, detail="human", action=Action.HANDED_OFF)
+            return silence, told, Decided(action=Action.HANDED_OFF, detail="human")
+        return silence, told, *answered(promise(turn), detail="human", action=Action.HANDED_OFF)
     if session.pause_reason in (PauseReason.CUSTOMER_REQUEST, PauseReason.AI_HANDOFF):
         # The owner knows already; the customer may ask ten times.
-        return answered(_PROMISE, detail="asked_before", action=Action.HANDED_OFF)
+        return answered(promise(turn), detail="asked_before", action=Action.HANDED_OFF)
     # A person is in the chat, or has silenced it on purpose: theirs to answer, and their pause stays as it is.
-    return notice, Decided(action=Action.HANDED_OFF, detail="already_paused")
+    return told, Decided(action=Action.HANDED_OFF, detail="already_paused")
 
 
 COMMAND = Command(

@@ -14,7 +14,7 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
     text = f"{label(chat)} is no longer excluded."
     if chat.session.is_paused:
         text += " The chat is still paused: send /resume to let me answer now."
-    return Exclude(chat_id=chat.chat_id, excluded=False), *confirmed(turn, text, detail="include")
+    return Exclude(chat_id=chat.chat_id, excluded=False), *confirmed(turn, text, detail="include", about=chat)
 
 
 COMMAND = Command(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, tzinfo
 
-from flows.commands.command import STAFF, Command, confirmed
+from flows.commands.command import STAFF, Command, confirmed, misunderstood
 from flows.commands.target import Unclear, label, whose_chat
 from flows.commands.times import parse_clock, parse_span, until_in_words
 from flows.contract import Outcome, Pause, Turn
@@ -23,29 +23,34 @@ class BadTime(ValueError):
 
 async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
     try:
-        who, until = split_time(arguments, turn.now)
+        who, until = split_time(arguments, turn.now, turn.tenant.zone)
     except BadTime:
         text = (
             "I cannot read that time. Say for example /pause 30m, /pause 2h30m, /pause 1d "
             "or /pause until 18:00. Nothing has changed."
         )
-        return confirmed(turn, text, detail="bad_time")
+        return misunderstood(turn, text, detail="bad_time")
     chat = await whose_chat(turn, who, example="/pause Ana 2h")
     if isinstance(chat, Unclear):
         return chat.answer
-    how_long = until_in_words(until, turn.now) if until else "until you send /resume"
+    how_long = until_in_words(until, turn.now, turn.tenant.zone) if until else "until you send /resume"
+    text = f"Paused: I say nothing to {label(chat)} {how_long}."
     return (
         Pause(chat_id=chat.chat_id, until=until),
         *confirmed(
-            turn, f"Paused: I say nothing to {label(chat)} {how_long}.", detail="pause", action=Action.PAUSED
+            turn,
+            f"Paused: I say nothing to {label(chat)} {how_long}.",
+            detail="pause",
+            action=Action.PAUSED,
+            about=chat,
         ),
     )
 
 
-def split_time(arguments: str, now: datetime) -> tuple[str, datetime | None]:
+def split_time(arguments: str, now: datetime, zone: tzinfo) -> tuple[str, datetime | None]:
     """Part `Ana 2h` or `Ana until 18:00` into who and until when; raises BadTime."""
     if match := _UNTIL.fullmatch(arguments):
-        moment = parse_clock(match["clock"] or "", now)
+        moment = parse_clock(match["clock"] or "", now, zone)
         if moment is None:
             raise BadTime
         return (match["who"] or "").strip(), moment
@@ -61,7 +66,7 @@ def split_time(arguments: str, now: datetime) -> tuple[str, datetime | None]:
 COMMAND = Command(
     name="pause",
     usage="/pause [who] [2h | until 18:00]",
-    summary="I fall silent in a chat (times of day are UTC)",
+    summary="I fall silent in a chat",
     roles=STAFF,
     answer=_answer,
 )

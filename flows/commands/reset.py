@@ -12,7 +12,7 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
     if isinstance(chat, Unclear):
         return chat.answer
     text = f"Fresh start: with their next message I no longer look back at what {label(chat)} said before."
-    return Reset(chat_id=chat.chat_id), *confirmed(turn, text, detail="reset")
+    return Reset(chat_id=chat.chat_id), *confirmed(turn, text, detail="reset", about=chat)
 
 
 COMMAND = Command(

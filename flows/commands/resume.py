@@ -12,8 +12,14 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
     chat = await whose_chat(turn, arguments, example="/resume Ana")
     if isinstance(chat, Unclear):
         return chat.answer
+    asked = turn.messages[-1]
+    if chat.session.is_paused and chat.session.human_since(asked):
+        # The command waited, perhaps at the platform, and the owner has gone on writing meanwhile.
+        text = f"You have written to {label(chat)} since you sent /resume: I leave the chat to you."
+        return confirmed(turn, text, detail="a human spoke", action=Action.SUPERSEDED, about=chat)
     text = await _told(turn, chat)
-    return Resume(chat_id=chat.chat_id), *confirmed(turn, text, detail="resume", action=Action.RESUMED)
+    resume = Resume(chat_id=chat.chat_id, asked=asked.id, asked_at=asked.sent_at)
+    return resume, *confirmed(turn, text, detail="resume", action=Action.RESUMED, about=chat)
 
 
 async def _told(turn: Turn, chat: ChatSummary) -> str:

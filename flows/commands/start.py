@@ -11,7 +11,9 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
     back = (OptOut(chat_id=turn.chat.chat_id, out=False),) if turn.session.opted_out_at else ()
     if action := silent(turn.session):
         # The wish counts; but a person is in the chat, and the bot would not answer what it asks.
-        return *back, Decided(action=Action.COMMAND_DONE if back else action, detail="start")
+        if back:
+            return *back, Decided(action=Action.COMMAND_DONE, detail="start_unanswered")
+        return (Decided(action=action, detail="start"),)
     if back:
         return *back, *answered("Welcome back! How can we help you?", detail="start")
     return answered("Hello! How can we help you?", detail="start")

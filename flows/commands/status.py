@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from flows.commands.command import STAFF, Command, confirmed
 from flows.commands.target import Unclear, label, whose_chat
@@ -15,12 +15,13 @@ _WHY = {
     PauseReason.MANUAL_PAUSE: "by command",
     PauseReason.AI_HANDOFF: "I handed it over to you",
     PauseReason.CUSTOMER_REQUEST: "they asked for a person",
+    PauseReason.BOT_LOOP: "another bot answers there",
 }
 _LISTED = 20
 
 
 async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
-    if turn.own_chat and not arguments:
+    if turn.own_chat and not arguments and turn.meant is None:
         return confirmed(turn, await _everywhere(turn), detail="status")
     chat = await whose_chat(turn, arguments, example="/status Ana")
     if isinstance(chat, Unclear):
@@ -28,7 +29,7 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
     lines = _state(chat, turn)
     if await turn.reader.global_pause():
         lines.insert(0, "All chats are paused (/global resume ends it).")
-    return confirmed(turn, "\n".join([f"{label(chat)}:", *lines]), detail="status")
+    return confirmed(turn, "\n".join([f"{label(chat)}:", *lines]), detail="status", about=chat)
 
 
 async def _everywhere(turn: Turn) -> str:
@@ -37,6 +38,7 @@ async def _everywhere(turn: Turn) -> str:
         if await turn.reader.global_pause()
         else "I am answering."
     ]
+    lines += _closed(turn)
     paused = await turn.reader.paused_chats(_LISTED)
     if not paused:
         return "\n".join([*lines, "No single chat is paused."])
@@ -45,6 +47,17 @@ async def _everywhere(turn: Turn) -> str:
     if len(paused) == _LISTED:
         lines.append("… and maybe more.")
     return "\n".join(lines)
+
+
+def _closed(turn: Turn) -> list[str]:
+    if (closed := turn.closed) is None:
+        return []
+    until = (
+        until_in_words(closed.until, turn.now, turn.tenant.zone)
+        if closed.until
+        else "and not open again soon"
+    )
+    return [f"We are closed {until}: customers get the away message."]
 
 
 def _state(chat: ChatSummary, turn: Turn) -> list[str]:
@@ -63,20 +76,22 @@ def _pause(session: Session, turn: Turn) -> str:
     words = [f"since {ago_in_words(session.paused_at, turn.now)}"] if session.paused_at else []
     if session.pause_reason:
         words.append(_WHY[session.pause_reason])
-    back = returns_at(session, turn.tenant.auto_resume_after)
+    back = returns_at(session)
     if back is None:
         words.append("until you send /resume")
     else:
-        words.append(until_in_words(back, turn.now) if back > turn.now else "I return any moment")
+        words.append(
+            until_in_words(back, turn.now, turn.tenant.zone) if back > turn.now else "I return any moment"
+        )
     return ", ".join(words)
 
 
-def returns_at(session: Session, auto_resume_after: timedelta | None) -> datetime | None:
+def returns_at(session: Session) -> datetime | None:
     """When the bot will speak again by itself; None when only a command ends the pause."""
-    if session.paused_until or session.pause_reason is PauseReason.MANUAL_PAUSE or auto_resume_after is None:
+    if session.paused_until or session.pause_reason is PauseReason.MANUAL_PAUSE or session.idle_after is None:
         return session.paused_until
     begun = session.last_human_at or session.paused_at
-    return begun + auto_resume_after if begun else None
+    return begun + session.idle_after if begun else None
 
 
 COMMAND = Command(

@@ -11,7 +11,9 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
     if turn.session.opted_out_at:
         return (Decided(action=Action.IGNORED_OPTED_OUT, detail="stopped_before"),)
     if silent(turn.session):
-        return OptOut(chat_id=turn.chat.chat_id), Decided(action=Action.COMMAND_DONE, detail="stop")
+        return OptOut(chat_id=turn.chat.chat_id), Decided(
+            action=Action.COMMAND_DONE, detail="stop_unanswered"
+        )
     goodbye = "You will get no more automatic messages here. Send /start if you change your mind."
     return OptOut(chat_id=turn.chat.chat_id), *answered(goodbye, detail="stop")
 

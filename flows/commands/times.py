@@ -1,9 +1,11 @@
-"""Durations and times of day as people type and read them; pure, all in UTC until a tenant has a time zone."""
+"""Durations and times of day as people type and read them, by the clocks where they are; pure."""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta, tzinfo
+
+from storage.zones import next_showing
 
 LONGEST = timedelta(days=365)
 
@@ -32,12 +34,11 @@ def parse_span(text: str) -> timedelta | None:
     return span if timedelta() < span <= LONGEST else None
 
 
-def parse_clock(text: str, now: datetime) -> datetime | None:
-    """The next time that a clock in UTC shows `18:00`; None when the text is no time of day."""
+def parse_clock(text: str, now: datetime, zone: tzinfo) -> datetime | None:
+    """The next time that a clock in this zone shows `18:00`, in UTC; None when the text is no time of day."""
     if not (match := _CLOCK.fullmatch(text.strip())):
         return None
-    moment = datetime.combine(now.date(), time(int(match[1]), int(match[2])), tzinfo=now.tzinfo)
-    return moment if moment > now else moment + timedelta(days=1)
+    return next_showing(time(int(match[1]), int(match[2])), zone, now)
 
 
 def span_in_words(span: timedelta) -> str:
@@ -54,10 +55,12 @@ def span_in_words(span: timedelta) -> str:
     return " ".join(parts[:2]) or "less than a minute"
 
 
-def until_in_words(moment: datetime, now: datetime) -> str:
-    """`until 18:00 UTC (in 2 h)`; the date is named when it is not today's."""
-    clock = f"{moment:%H:%M} UTC" if moment.date() == now.date() else f"{moment:%d %b %H:%M} UTC"
-    return f"until {clock} (in {span_in_words(moment - now)})"
+def until_in_words(moment: datetime, now: datetime, zone: tzinfo) -> str:
+    """`until 18:00 (in 2 h)`; the date is named when it is not today's, and UTC where that is the zone."""
+    shown = moment.astimezone(zone)
+    is_today = shown.date() == now.astimezone(zone).date()
+    clock = f"{shown:%H:%M}" if is_today else f"{shown:%d %b %H:%M}"
+    return f"until {clock}{' UTC' if zone is UTC else ''} (in {span_in_words(moment - now)})"
 
 
 def ago_in_words(moment: datetime, now: datetime) -> str:

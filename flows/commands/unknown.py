@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from flows.commands.command import STAFF, Command, confirmed
+from flows.commands.command import STAFF, Command, misunderstood
 from flows.contract import Outcome, Turn
 
 
 async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
-    return confirmed(
+    return misunderstood(
         turn, "I do not know that command. Nothing has changed; /help lists all.", detail="unknown"
     )
 

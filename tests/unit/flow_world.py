@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
-from flows.contract import Decided, Flow, Notice, Outcome, Reply, Turn
+from flows.contract import Decided, Flow, Notice, Outcome, Reply, Tell, Turn
 from flows.registry import recognise
 from storage.models import (
     AccountId,
     Action,
     Author,
+    AutomaticText,
     ChatId,
     ChatSummary,
     Direction,
@@ -23,12 +24,16 @@ from storage.models import (
     MessageId,
     MessageType,
     PauseReason,
+    Quarantined,
     Role,
     Session,
+    Status,
     Tenant,
     TenantId,
     ThreadId,
+    Topic,
 )
+from storage.reading.models import Entry, Excerpt, Find, Page, Stats, T
 
 NOW = datetime(2026, 3, 10, 14, 0, tzinfo=UTC)
 TENANT = Tenant(
@@ -48,7 +53,7 @@ def chat(
         name=name,
         phone=phone,
         is_group=False,
-        session=session or Session(chat_id=ChatId(number), epoch=1),
+        session=session or Session(chat_id=ChatId(number), epoch=1, idle_after=TENANT.auto_resume_after),
         last_message_at=NOW,
     )
 
@@ -91,7 +96,13 @@ class MemoryReader:
     chats: Sequence[ChatSummary] = (ANA, BEN)
     messages: Sequence[Message] = ()
     is_globally_paused: bool = False
+    automatic: Sequence[AutomaticText] = ()
+    notices: Mapping[ExternalId | None, tuple[Topic, datetime]] = field(default_factory=dict)
     explanations: Mapping[str, Sequence[Explanation]] = field(default_factory=dict)
+    quarantine: Sequence[Quarantined] = ()
+    statistics: Mapping[ChatId | None, Stats] = field(default_factory=dict)
+    asked_since: list[datetime | None] = field(default_factory=list)
+    has_unaccent: bool = True
 
     async def history(self, chat_id: ChatId, limit: int) -> Sequence[Message]:
         return [message for message in self.messages if message.chat_id == chat_id][-limit:]
@@ -113,8 +124,55 @@ class MemoryReader:
     async def global_pause(self) -> bool:
         return self.is_globally_paused
 
+    async def automatic_texts(self) -> Sequence[AutomaticText]:
+        return self.automatic
+
+    async def told(self, chat_id: ChatId, reference: ExternalId | None) -> tuple[Topic, datetime] | None:
+        return self.notices.get(reference)
+
     async def explain(self, reference: str) -> Sequence[Explanation]:
         return self.explanations.get(reference, ())
+
+    async def in_quarantine(self, reference: str) -> Sequence[Quarantined]:
+        return [lost for lost in self.quarantine if lost.external_id == reference]
+
+    async def search(
+        self, query: str, chat_id: ChatId | None, limit: int, before: MessageId | None = None
+    ) -> Page[Find]:
+        """What has all of the query in it; marked in its whole text."""
+        found = [
+            Find(entry=entry, excerpt=Excerpt(text=text, marks=((at, at + len(query)),)))
+            for entry in self._entries(chat_id)
+            if (at := (text := entry.message.text or "").find(query)) >= 0
+        ]
+        return _page(found, limit, before, lambda find: find.entry.message.id)
+
+    async def folds_accents(self) -> bool:
+        return self.has_unaccent
+
+    async def stats(self, chat_id: ChatId | None, since: datetime | None = None) -> Stats:
+        self.asked_since.append(since)
+        return self.statistics.get(chat_id, Stats(tallies=()))
+
+    async def failed(
+        self, chat_id: ChatId | None, limit: int, before: MessageId | None = None
+    ) -> Page[Entry]:
+        failed = [replace(e, status=Status.FAILED, error="no such number") for e in self._entries(chat_id)]
+        return _page(failed, limit, before, lambda entry: entry.message.id)
+
+    def _entries(self, chat_id: ChatId | None) -> list[Entry]:
+        """Newest first."""
+        called = {chat.chat_id: (chat.name, chat.phone) for chat in self.chats}
+        return [
+            Entry(message=m, chat_name=called[m.chat_id][0], chat_phone=called[m.chat_id][1])
+            for m in reversed(self.messages)
+            if chat_id in (None, m.chat_id)
+        ]
+
+
+def _page(found: Sequence[T], limit: int, before: MessageId | None, key: Callable[[T], MessageId]) -> Page[T]:
+    left = [one for one in found if before is None or key(one) < before][:limit]
+    return Page(items=tuple(left), next=key(left[-1]) if len(left) == limit else None)
 
 
 def turn(
@@ -151,6 +209,7 @@ class Result:
 
     replies: tuple[Reply, ...]
     notices: tuple[Notice, ...]
+    tells: tuple[Tell, ...]
     effects: tuple[Outcome, ...]
     action: Action
     detail: str | None
@@ -158,7 +217,8 @@ class Result:
     @property
     def text(self) -> str:
         """The one thing that was said, to whomever."""
-        texts = [reply.text for reply in self.replies] + [notice.text for notice in self.notices]
+        told: tuple[Reply | Notice | Tell, ...] = (*self.replies, *self.notices, *self.tells)
+        texts = [one.text for one in told]
         assert len(texts) == 1
         return texts[0]
 
@@ -170,7 +230,10 @@ async def outcome_of(flow: Flow, turn: Turn) -> Result:
     return Result(
         replies=tuple(outcome for outcome in outcomes if isinstance(outcome, Reply)),
         notices=tuple(outcome for outcome in outcomes if isinstance(outcome, Notice)),
-        effects=tuple(outcome for outcome in outcomes if not isinstance(outcome, Reply | Notice | Decided)),
+        tells=tuple(outcome for outcome in outcomes if isinstance(outcome, Tell)),
+        effects=tuple(
+            outcome for outcome in outcomes if not isinstance(outcome, Reply | Notice | Tell | Decided)
+        ),
         action=decided[0].action if decided else flow.action,
         detail=decided[0].detail if decided else None,
     )

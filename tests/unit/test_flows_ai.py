@@ -11,10 +11,12 @@ import pytest
 
 from flows.ai.chat import ChatFlow
 from flows.ai.failures import from_status, retry_after
-from flows.ai.model import Answer, Model, Prompt, PromptTurn, Stop, Usage, ask
+from flows.ai.model import Answer, Call, Model, Prompt, PromptTurn, Stop, Usage, ask
 from flows.ai.providers import build_model
+from flows.contract import Pause
 from flows.errors import (
     AIError,
+    BadCredentials,
     ConfigError,
     ContextTooLong,
     EmptyAnswer,
@@ -23,8 +25,9 @@ from flows.errors import (
     RateLimited,
     Unreachable,
 )
-from storage.models import Action, Author
-from tests.unit.flow_world import TENANT, MemoryReader, Result, outcome_of, said, turn
+from storage.models import Action, Author, PauseReason
+from storage.notify import NoticeKind
+from tests.unit.flow_world import ANA, TENANT, MemoryReader, Result, outcome_of, said, turn
 
 AT_ONCE = (timedelta(), timedelta())
 USAGE = Usage(input_tokens=10, cached_tokens=3, output_tokens=5)
@@ -42,6 +45,7 @@ class ScriptedModel:
     asked: list[Prompt] = field(default_factory=list)
     provider: str = "anthropic"
     name: str = "claude-x"
+    knows_tools: bool = True
     deadline: timedelta = timedelta(seconds=20)
 
     async def complete(self, prompt: Prompt, *, max_tokens: int) -> Answer:
@@ -99,6 +103,54 @@ async def test_trouble_says_nothing_to_anyone_and_is_recorded(script: Answer | A
     assert (result.action, result.detail) == (Action.FAILED, detail)
 
 
+@pytest.mark.parametrize("trouble", [QuotaExhausted("402"), BadCredentials("401")])
+async def test_an_owner_who_alone_can_mend_it_is_told_once_a_day(trouble: AIError) -> None:
+    [told] = (await flow_over(trouble)).tells
+    assert (told.kind, told.subject) == (NoticeKind.PROVIDER, f"anthropic:{trouble.code}:2026-03-10")
+    assert (await flow_over(RateLimited("429", retry_after=200))).tells == ()
+
+
+def called(name: str, arguments: Mapping[str, object], text: str = "") -> Answer:
+    return replace(answer(text), calls=(Call(name=name, arguments=arguments),))
+
+
+async def test_a_model_hands_over_with_its_own_words_and_the_owner_hears_why() -> None:
+    result = await flow_over(
+        called("hand_off", {"reason": "wants  a\nrefund" + "!" * 999}, "Um momento, por favor.")
+    )
+    (reply,) = result.replies
+    assert (reply.text, reply.unfenced) == ("Um momento, por favor.", True)
+    assert result.effects == (Pause(chat_id=ANA.chat_id, reason=PauseReason.AI_HANDOFF),)
+    [told] = result.tells
+    assert (told.kind, told.chat_id) == (NoticeKind.HANDOFF, ANA.chat_id)
+    assert told.text.startswith("I hand Ana Souza (+5511999990001) over to you: wants a refund!")
+    assert len(told.text) < 400
+    assert (result.action, result.detail) == (Action.HANDED_OFF, "model")
+
+
+@pytest.mark.parametrize("arguments", [{}, {"reason": None}, {"reason": ["x"]}, {"why": "?"}])
+async def test_a_model_that_hands_over_without_a_word_promises_a_person(arguments: dict[str, object]) -> None:
+    result = await flow_over(called("hand_off", arguments))
+    assert [reply.text for reply in result.replies] == ["A person will answer you here as soon as possible."]
+    assert result.action is Action.HANDED_OFF
+
+
+async def test_a_tool_that_there_is_not_says_nothing() -> None:
+    result = await flow_over(called("delete_everything", {}))
+    assert (result.replies, result.effects, result.detail) == ((), (), "empty_answer")
+
+
+@pytest.mark.parametrize(("allowed", "is_group"), [(True, False), (True, True), (False, False)])
+async def test_handing_over_is_offered_where_it_is_wanted_and_to_no_group(
+    allowed: bool, is_group: bool
+) -> None:
+    model = ScriptedModel([answer("Ok.")])
+    asked = turn("Open?", chat=replace(ANA, is_group=is_group))
+    await outcome_of(ChatFlow(model=model, hand_off=allowed), asked)
+    (prompt,) = model.asked
+    assert [tool.name for tool in prompt.tools] == (["hand_off"] if allowed and not is_group else [])
+
+
 async def test_the_model_is_told_the_tenants_words_and_the_history() -> None:
     model = ScriptedModel([answer("Ok.")])
     history = [said("Hi"), said("I am Rita", Author.HUMAN)]
@@ -108,7 +160,11 @@ async def test_the_model_is_told_the_tenants_words_and_the_history() -> None:
     await outcome_of(ChatFlow(model=model), asked)
     (prompt,) = model.asked
     assert prompt.system.startswith("You are Ana.")
-    assert [turn.text for turn in prompt.turns] == ["Hi", "[staff] I am Rita", "Open?"]
+    assert [turn.text for turn in prompt.turns] == [
+        "Hi",
+        "[staff came]\n[staff] I am Rita\n[staff left]",
+        "Open?",
+    ]
 
 
 async def test_tokens_are_counted_for_useless_answers_too() -> None:

@@ -7,8 +7,19 @@ from datetime import timedelta
 
 import pytest
 
-from flows.contract import Exclude, GlobalPause, Pause, Reset, Resume
-from storage.models import Action, Explanation, MessageId, OutboxEntry, PauseReason, Role, Status
+from flows.contract import Exclude, GlobalPause, Pause, Reset, Resume, ResumeAfter
+from storage.models import (
+    Action,
+    Explanation,
+    ExternalId,
+    MessageId,
+    MessageType,
+    OutboxEntry,
+    PauseReason,
+    Quarantined,
+    Role,
+    Status,
+)
 from tests.unit.flow_world import (
     ANA,
     BEN,
@@ -43,7 +54,25 @@ async def test_a_name_or_a_number_points_at_another_chat() -> None:
     assert (await given("/pause Ben 2h")).effects == (
         Pause(chat_id=BEN.chat_id, until=NOW + timedelta(hours=2)),
     )
-    assert (await given("/resume +55 11 99999-0002")).effects == (Resume(chat_id=BEN.chat_id),)
+    [resume] = (await given("/resume +55 11 99999-0002")).effects
+    assert isinstance(resume, Resume)
+    assert resume.chat_id == BEN.chat_id
+
+
+async def test_who_has_written_since_a_resume_is_not_spoken_over() -> None:
+    minute, first, last = timedelta(minutes=1), MessageId(1), MessageId(1 << 62)
+    asked = NOW - 5 * minute
+    # Written before it, though it came after it; at the same moment, before or after it; after it.
+    for at, spoke, is_resumed in (
+        (asked - minute, last, True),
+        (asked, first, True),
+        (asked, last, False),
+        (asked + minute, first, False),
+    ):
+        session = replace(TAKEN_OVER.session, last_human_at=at, last_human_id=spoke)
+        result = await given("/resume", chat=replace(TAKEN_OVER, session=session))
+        assert bool(result.effects) is is_resumed
+        assert result.action is (Action.RESUMED if is_resumed else Action.SUPERSEDED)
 
 
 @pytest.mark.parametrize("name", ["pause", "resume", "exclude", "include", "reset"])
@@ -51,20 +80,20 @@ async def test_a_name_or_a_number_points_at_another_chat() -> None:
 async def test_in_ones_own_chat_a_name_is_asked_for(name: str, role: Role) -> None:
     result = await given_at_home(f"/{name}", role)
     assert "Add a name or a number" in result.text
-    assert (result.effects, result.action) == ((), Action.COMMAND_DONE)
+    assert (result.effects, result.action) == ((), Action.COMMAND_REFUSED)
 
 
 async def test_an_unknown_name_is_told_kindly_and_changes_nothing() -> None:
     result = await given_at_home("/pause Zoe 2h")
     assert "“Zoe”" in result.text
-    assert (result.effects, result.action, result.detail) == ((), Action.COMMAND_DONE, "not_found")
+    assert (result.effects, result.action, result.detail) == ((), Action.COMMAND_REFUSED, "not_found")
 
 
 async def test_an_ambiguous_name_is_asked_back_with_a_list() -> None:
     result = await given_at_home("/pause Ana 2h", reader=TWO_ANAS)
     assert "Ana Souza (+5511999990001)" in result.text
     assert "Ana Lima (+5511999990003)" in result.text
-    assert (result.effects, result.detail) == ((), "ambiguous")
+    assert (result.effects, result.action, result.detail) == ((), Action.COMMAND_REFUSED, "ambiguous")
 
 
 async def test_a_full_name_is_never_ambiguous() -> None:
@@ -91,6 +120,9 @@ async def test_ones_own_chat_is_not_meant() -> None:
         "/global pause",
         "/reset",
         "/why X",
+        "/search cake",
+        "/stats",
+        "/failed",
         "/pause 2x",
     ],
 )
@@ -109,10 +141,16 @@ async def test_pause_lasts_as_long_as_told() -> None:
     assert "/resume" in result.text
 
 
-async def test_a_bad_time_changes_nothing_and_shows_examples() -> None:
-    result = await given("/pause 2x")
+@pytest.mark.parametrize("wrong", ["/pause 2x", "/pause 99z", "/pause Bea until 25:00"])
+async def test_a_bad_time_changes_nothing_and_shows_examples(wrong: str) -> None:
+    result = await given(wrong)
     assert "/pause 2h30m" in result.text
-    assert (result.effects, result.action) == ((), Action.COMMAND_DONE)
+    assert (result.effects, result.action, result.detail) == ((), Action.COMMAND_REFUSED, "bad_time")
+
+
+@pytest.mark.parametrize("unclear", ["/global perhaps", "/why", "/search", "/nonsense"])
+async def test_what_is_not_understood_is_not_said_to_be_done(unclear: str) -> None:
+    assert (await given_at_home(unclear)).action is Action.COMMAND_REFUSED
 
 
 async def test_resume_tells_what_else_keeps_it_silent() -> None:
@@ -185,6 +223,7 @@ def story(action: Action | None, *replies: OutboxEntry) -> Explanation:
 
 
 ENTRY = OutboxEntry(
+    type=MessageType.TEXT,
     id=MessageId(7),
     status=Status.DELIVERED,
     text="No.",
@@ -207,6 +246,13 @@ async def test_why_tells_the_decision_and_the_replys_fate() -> None:
     assert "already on its way" in text
 
 
+async def test_why_tells_what_could_not_be_kept_and_no_error_of_the_store() -> None:
+    lost = Quarantined(external_id=ExternalId("3EB0"), error="DataError: bytes", received_at=NOW)
+    text = (await given("/why 3EB0", reader=MemoryReader(quarantine=[lost]))).text
+    assert "Decided: quarantined" in text
+    assert "DataError" not in text
+
+
 async def test_why_takes_a_quoted_message() -> None:
     reader = MemoryReader(explanations={"3EB0": [story(None)]})
     assert "Not decided yet." in (await given("/why", reader=reader, reply_to="3EB0")).text
@@ -220,3 +266,29 @@ async def test_help_lists_what_the_role_may_use() -> None:
     assert "/pause [who] [2h | until 18:00] – " in staff
     assert "/stop" not in staff
     assert [line.split()[0] for line in customers.splitlines()[1:]] == ["/help", "/human", "/stop", "/start"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "silence", "told"),
+    [
+        ("4h", timedelta(hours=4), "I am back when you have been quiet for 4 h."),
+        ("2 hours 30 minutes", timedelta(hours=2, minutes=30), "quiet for 2 h 30 min."),
+        ("never", timedelta(), "only when you send /resume."),
+        ("default", None, "quiet for 2 h."),
+    ],
+)
+async def test_a_chat_has_a_time_of_its_own_after_which_the_bot_is_back(
+    arguments: str, silence: timedelta | None, told: str
+) -> None:
+    result = await given(f"/resume-after {arguments}")
+    assert result.effects == (ResumeAfter(chat_id=ANA.chat_id, silence=silence),)
+    assert "Ana Souza" in result.text
+    assert told in result.text
+    named = await given_at_home(f"/resume-after Ben {arguments}")
+    assert named.effects == (ResumeAfter(chat_id=BEN.chat_id, silence=silence),)
+
+
+@pytest.mark.parametrize("arguments", ["", "soon", "Ana", "4", "never mind", "0h"])
+async def test_what_is_no_time_after_which_to_be_back_changes_nothing(arguments: str) -> None:
+    result = await given(f"/resume-after {arguments}")
+    assert (result.effects, result.action) == ((), Action.COMMAND_REFUSED)

@@ -8,6 +8,7 @@ import pytest
 
 from flows.contract import OptOut, Pause
 from storage.models import Action, PauseReason, Role
+from storage.notify import NoticeKind
 from tests.unit.flow_world import ANA, OPTED_OUT, TAKEN_OVER, given, paused
 
 
@@ -15,14 +16,15 @@ async def test_human_hands_over_and_tells_both() -> None:
     result = await given("/human", Role.CUSTOMER)
     assert result.effects == (Pause(chat_id=ANA.chat_id, reason=PauseReason.CUSTOMER_REQUEST, until=None),)
     assert [reply.unfenced for reply in result.replies] == [True]
-    assert [notice.role for notice in result.notices] == [Role.OWNER]
-    assert "Ana Souza (+5511999990001)" in result.notices[0].text
+    [told] = result.tells
+    assert (told.kind, told.chat_id) == (NoticeKind.HANDOFF, ANA.chat_id)
+    assert "Ana Souza (+5511999990001)" in told.text
     assert result.action is Action.HANDED_OFF
 
 
 async def test_human_again_does_not_nag_the_owner() -> None:
     result = await given("/human", Role.CUSTOMER, chat=paused(ANA, pause_reason=PauseReason.CUSTOMER_REQUEST))
-    assert (result.effects, result.notices) == ((), ())
+    assert (result.effects, result.tells) == ((), ())
     assert len(result.replies) == 1
 
 
@@ -30,7 +32,7 @@ async def test_human_never_speaks_over_a_person_who_is_there() -> None:
     result = await given("/human", Role.CUSTOMER, chat=TAKEN_OVER)
     assert (result.effects, result.replies) == ((), ())
     assert result.action is Action.HANDED_OFF
-    assert len(result.notices) == 1
+    assert len(result.tells) == 1
 
 
 @pytest.mark.parametrize("name", ["help", "start"])
@@ -61,7 +63,7 @@ async def test_start_brings_a_customer_back() -> None:
 async def test_stop_and_start_are_obeyed_without_a_word_while_a_person_is_in_the_chat() -> None:
     stopped = await given("/stop", Role.CUSTOMER, chat=TAKEN_OVER)
     assert stopped.effects == (OptOut(chat_id=ANA.chat_id),)
-    assert (stopped.replies, stopped.action) == ((), Action.COMMAND_DONE)
+    assert (stopped.replies, stopped.action, stopped.detail) == ((), Action.COMMAND_DONE, "stop_unanswered")
     gone = replace(
         TAKEN_OVER, session=replace(TAKEN_OVER.session, opted_out_at=OPTED_OUT.session.opted_out_at)
     )

@@ -44,7 +44,9 @@ def named(text: str, role: Role, *, own_chat: bool = False) -> str | None:
 
 
 def test_the_staff_and_customers_have_their_own_commands() -> None:
-    assert " ".join(OF_STAFF) == "exclude global help include pause reset resume status why"
+    assert " ".join(OF_STAFF) == (
+        "automatic exclude failed global help include pause reset resume resume-after search stats status why"
+    )
     assert " ".join(OF_CUSTOMERS) == "help human start stop"
 
 

@@ -1,0 +1,33 @@
+"""Handing a chat over to a person, whoever asks for it: the pause, what the customer is told, and what the owner is."""
+
+from __future__ import annotations
+
+from flows.contract import Pause, Tell, Turn
+from storage.models import PauseReason
+from storage.notify import NoticeKind
+
+_PROMISE = "A person will answer you here as soon as possible."
+_PROMISE_CLOSED = "We are closed just now. A person will answer you here when we are open again."
+
+
+def promise(turn: Turn) -> str:
+    """What the customer is told."""
+    return _PROMISE_CLOSED if turn.closed else _PROMISE
+
+
+def pause(turn: Turn, reason: PauseReason) -> Pause:
+    """Silence until a person has answered, and been silent again; or until nobody has, for as long.
+
+    Where nobody is there, their time to answer begins when it opens.
+    """
+    after, closed = turn.session.idle_after, turn.closed
+    until = closed.until + after if closed and closed.until and after else None
+    return Pause(chat_id=turn.chat.chat_id, reason=reason, until=until)
+
+
+def notice(turn: Turn, text: str) -> Tell:
+    """What the owner is told, once for the message that has asked."""
+    asked = turn.messages[-1].id
+    return Tell(
+        kind=NoticeKind.HANDOFF, subject=str(asked), text=text, chat_id=turn.chat.chat_id, message_id=asked
+    )

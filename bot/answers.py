@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
-from flows.contract import Effect
-from storage.models import ChatId, Decision, Message, MessageId, Outgoing
+from flows.contract import Effect, Tell
+from storage.models import Changed, ChatId, Decision, Message, MessageId, Outgoing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
     """An answer that has been made and not yet committed. `epoch` None: not fenced, it answers a command.
 
-    `withdraws` are earlier replies, held back, which this answer takes the place of in its own commit.
+    `withdraws` are earlier replies, held back, which this answer takes the place of in its own commit. `takes_back`
+    is a command that its customer is not to see.
     """
 
     messages: tuple[Message, ...]
@@ -22,7 +24,9 @@ class Proposal:
     answered: tuple[Message, ...] = ()
     replies: tuple[Outgoing, ...] = ()
     notices: tuple[tuple[ChatId, Outgoing], ...] = ()
+    tells: tuple[Tell, ...] = ()
     effects: tuple[Effect, ...] = ()
+    takes_back: Message | None = None
 
     @property
     def answers(self) -> tuple[MessageId, ...]:
@@ -40,3 +44,7 @@ class Answered:
     messages: tuple[Message, ...] = ()
     reply_ids: tuple[MessageId, ...] = ()
     late: bool = False
+
+    def with_change(self, changed: Changed) -> Self:
+        """The same, its messages as they read now."""
+        return replace(self, messages=tuple(changed.of(m) for m in self.messages))

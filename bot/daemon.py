@@ -1,28 +1,23 @@
-"""The daemon: starts everything in order, keeps it in one task group, and stops it in order; it decides nothing.
+"""The daemon: keeps its accounts' posts and the watch in one task group, and stops in order; it decides nothing.
 
-Start: what the last daemon left behind, then the rooms from the store outwards, the platform last.
-Stop: the platform goes on until what is under way is done or the time is up, then from the outside in.
+Stop: the platform goes on until what is under way is done or the time is up, then each line from the outside in.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Protocol
 
 import structlog
 
 from bot.clock import Clock
 from bot.http.health import AccountHealth, DatabaseHealth
-from bot.metrics import Metrics
-from bot.retry import until_stored
+from bot.line import Line, cancel
+from bot.post import Post
 from bot.scheduler import Scheduler
-from bot.storewatch import Line, StoreWatch
-from bot.transports.base import Connection, ConnectionChanged, Paired, PairingCode, TransportEvent
-from storage.models import Account, InboundMessage, Receipt, Typing
-from storage.tenants import TenantStore
+from bot.storewatch import StoreWatch
 
 log = structlog.get_logger(__name__)
 
@@ -32,33 +27,19 @@ DRAIN_SECONDS = 5.0
 _RECORD_SECONDS = 1.0
 
 
-class Pairing(Protocol):
-    """Who shows a QR text to whoever holds the phone."""
-
-    def show(self, account: Account, code: PairingCode) -> None: ...
-
-
 class Daemon:
     """All accounts of one process."""
 
-    def __init__(
-        self,
-        lines: Sequence[Line],
-        tenants: TenantStore,
-        scheduler: Scheduler,
-        watch: StoreWatch,
-        clock: Clock,
-        metrics: Metrics,
-        pairing: Pairing,
-    ) -> None:
-        self.lines = lines
+    def __init__(self, posts: Sequence[Post], scheduler: Scheduler, watch: StoreWatch, clock: Clock) -> None:
         self.scheduler = scheduler
-        self._tenants = tenants
+        self._posts = posts
         self._watch = watch
         self._clock = clock
-        self._metrics = metrics
-        self._pairing = pairing
-        self._background: set[asyncio.Task[None]] = set()
+
+    @property
+    def lines(self) -> list[Line]:
+        """The accounts that are served here now."""
+        return lines_of(self._posts)
 
     # -- the health port --
 
@@ -66,86 +47,45 @@ class Daemon:
         return self._watch.health
 
     def accounts(self) -> Sequence[AccountHealth]:
-        return [
-            AccountHealth(name=line.pipeline.account.name, connection=line.transport.connection)
-            for line in self.lines
-        ]
+        return [AccountHealth(name=post.name, connection=post.connection) for post in self._posts]
 
     # -- life --
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run for as long as the block; leaving it drains and stops. Raises the first room's failure."""
-        await self._recover()
         async with asyncio.TaskGroup() as group:
-            inner = [group.create_task(self._watch.run(), name="storewatch")]
-            for line in self.lines:
-                inner.append(group.create_task(line.pipeline.inbox.run(), name="inbox"))
-                inner.append(group.create_task(line.pipeline.outbox.run(), name="outbox"))
-            platforms = [
-                group.create_task(self._run_transport(line), name="transport") for line in self.lines
-            ]
+            # What is ours is served before anybody asks.
+            for post in self._posts:
+                await post.look(group)
+                post.tell()
+            keepers = [group.create_task(post.keep(group), name="post") for post in self._posts]
+            watch = group.create_task(self._watch.run(), name="storewatch")
             try:
                 yield
             finally:
-                await asyncio.shield(self._stop(platforms, inner))
+                await asyncio.shield(self._stop(keepers, watch))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run with the scheduler until `stop` is set."""
         async with self.running():
             self.scheduler.start()
-            log.info("sidestep_started", accounts=len(self.lines))
+            log.info("sidestep_started", accounts=len(self._posts), served=len(self.lines))
             await stop.wait()
             log.info("sidestep_stopping")
 
-    async def _recover(self) -> None:
-        for line in self.lines:
-            await line.pipeline.outbox.recover()
-            await line.pipeline.recover()
-
-    async def _stop(self, platforms: list[asyncio.Task[None]], inner: list[asyncio.Task[None]]) -> None:
+    async def _stop(self, keepers: Sequence[asyncio.Task[None]], watch: asyncio.Task[None]) -> None:
         self.scheduler.stop()
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self._clock.work.idle()
-        await _cancel(platforms)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_RECORD_SECONDS):
-                await asyncio.gather(*(line.pipeline.inbox.drained() for line in self.lines))
-        await asyncio.gather(*(line.pipeline.close() for line in self.lines))
-        await _cancel([*inner, *self._background])
+        await cancel(keepers)
+        await asyncio.gather(*(post.stop(_RECORD_SECONDS) for post in self._posts))
+        await cancel([watch])
 
-    async def _run_transport(self, line: Line) -> None:
-        account = line.pipeline.account
 
-        def deliver(event: TransportEvent) -> None:
-            match event:
-                case InboundMessage() | Receipt() | Typing():
-                    line.pipeline.receive(event)
-                case ConnectionChanged():
-                    self._connection_changed(account, event.connection)
-                    line.pipeline.linked(event.own)
-                case Paired():
-                    self._spawn(self._remember_pairing(account, event))
-                    log.info("account_paired", account=account.name)
-                case PairingCode():
-                    self._pairing.show(account, event)
-
-        await line.transport.run(deliver)
-        # It cannot go on by itself. The daemon stays, so that the health page can tell what to do.
-        log.error("account_stopped", account=account.name, state=line.transport.connection.state)
-
-    async def _remember_pairing(self, account: Account, paired: Paired) -> None:
-        now = self._clock.now()
-        await until_stored(lambda: self._tenants.set_paired(account, paired.jid, paired.lid, now))
-
-    def _connection_changed(self, account: Account, connection: Connection) -> None:
-        self._metrics.set_connection(account.name, connection.state)
-        log.info("connection_changed", account=account.name, state=connection.state, advice=connection.advice)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._background.add(task := asyncio.create_task(work))
-        task.add_done_callback(self._background.discard)
+def lines_of(posts: Sequence[Post]) -> list[Line]:
+    return [post.line for post in posts if post.line is not None]
 
 
 @asynccontextmanager
@@ -167,9 +107,3 @@ async def stop_on_signals() -> AsyncIterator[asyncio.Event]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-
-
-async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -45,7 +45,7 @@ _TOLD = {
     Action.IGNORED_GLOBAL_PAUSE: "recorded; the bot is paused everywhere",
     Action.IGNORED_EXCLUDED: "recorded; this chat is excluded",
     Action.IGNORED_OPTED_OUT: "recorded; this customer wants no automatic messages",
-    Action.COMMAND_REFUSED: "recorded; that is not a customer's command",
+    Action.COMMAND_REFUSED: "recorded; not understood, or no command for a customer: nothing was done",
     Action.SUPERSEDED: "recorded; a human answered first",
     Action.FAILED: "no answer could be made, and nothing was said; see the log",
 }
@@ -137,6 +137,8 @@ class _Screen:
                 _print(typer.style(f"{who}: ", fg="green", bold=True) + event.due.outgoing.text)
             case StatusMoved() if event.status is Status.CANCELLED:
                 _print(typer.style("  (the bot was about to answer, and keeps silent)", dim=True))
+            case Decided() if (event.detail or "").endswith("_unanswered"):
+                _print(typer.style("  (noted; the bot says nothing here meanwhile)", dim=True))
             case Decided() if event.action in _TOLD:
                 _print(typer.style(f"  ({_TOLD[event.action]})", dim=True))
             case _:

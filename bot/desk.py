@@ -7,28 +7,40 @@ state are one commit, fenced by the epoch under which the answer was begun.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import structlog
 
 from bot.answers import Answered, Proposal
 from bot.clock import Clock
+from bot.crashpoints import Point, passing
 from bot.events import Decided as DecidedEvent
 from bot.events import Events
 from bot.gates import refusal
+from bot.notices import OwnerNotices
 from bot.outcomes import Tally, apply, decided_by
 from bot.policy import Policy
 from bot.reader import StoreReader
 from bot.retry import until_stored
+from bot.rhythm import Rhythm
 from bot.roles import Roles
 from flows.contract import (
+    Automatic,
+    Decided,
     Flow,
     GlobalPause,
     Notice,
+    Pause,
+    Resume,
+    SendAgain,
+    Tell,
     Turn,
 )
 from flows.registry import Flows, Recognised, choose, recognise
+from storage.automatic import AutomaticStore
 from storage.database import Database
+from storage.lease import FencedOut
 from storage.messages import MessageStore
 from storage.models import (
     Account,
@@ -36,19 +48,27 @@ from storage.models import (
     Address,
     Author,
     ChatId,
+    ChatSummary,
     Decision,
     Message,
     MessageId,
     Outgoing,
+    PauseReason,
     Role,
     Session,
 )
+from storage.notify import NoticeKind
 from storage.outbox import AlreadyDecided, NotQueued, OutboxStore
 from storage.sessions import SessionStore
 from storage.tenants import TenantStore
 
 log = structlog.get_logger(__name__)
 
+_LOOP = (
+    "I think that another bot answers me in the chat with {who}: {loop}. I am silent there until "
+    "{until:%Y-%m-%d %H:%M} UTC; /resume calls me back before."
+)
+_REPEATED = "the same answer to the same question was given twice just now"
 _GROUP_COMMANDS = ("help",)
 
 
@@ -61,16 +81,32 @@ class Stores:
     messages: MessageStore
     sessions: SessionStore
     outbox: OutboxStore
+    automatic: AutomaticStore
     reader: StoreReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
-    """What the desk sets off once something is committed: the outbox's sender, and lanes whose chat has changed."""
+    """What the desk sets off once something is committed: the outbox's sender, and lanes whose chat has changed.
+
+    `relearn`: the owner has said of a text whether it is automatic.
+    `resumed`: a pause has ended, and what nobody has answered in it may ask once more.
+    """
 
     wake: Callable[[ChatId], None]
+    hasten: Callable[[ChatId, MessageId], None]
     interrupt: Callable[[ChatId], None]
     interrupt_all: Callable[[], None]
+    relearn: Callable[[], None]
+    resumed: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Committed:
+    """The ids of what a proposal has queued in its own chat."""
+
+    reply_ids: Sequence[MessageId]
+    revoke_id: MessageId | None = None
 
 
 class Desk:
@@ -86,6 +122,8 @@ class Desk:
         policy: Policy,
         events: Events,
         hooks: Hooks,
+        notices: OwnerNotices,
+        rhythm: Rhythm,
     ) -> None:
         self._account = account
         self._stores = stores
@@ -95,6 +133,9 @@ class Desk:
         self._policy = policy
         self._events = events
         self._hooks = hooks
+        self._notices = notices
+        self._started_at = clock.now()
+        self._rhythm = rhythm
 
     async def propose(self, messages: Sequence[Message], absorbed: Answered) -> Proposal:
         """Ask the gates about each message, and a flow about those that they let through."""
@@ -108,10 +149,14 @@ class Desk:
         said = (*absorbed.messages, *answerable)
         if not said:
             return Proposal(messages=tuple(messages), epoch=None, decisions=tuple(refused))
+        if answerable and (loop := self._rhythm.loop(turn.chat.chat_id)) is not None:
+            return await self._leave_loop(turn, refused, answerable, loop)
         turn = turn if said[-1] is messages[-1] else await self._turn(said)
         turn = replace(turn, messages=said, reader=self._stores.reader.without(absorbed.reply_ids))
         flow = choose(turn, self._flows)
         tally = await self._run(flow, turn)
+        if tally.is_only_words and self._rhythm.is_needless(said[-1], tally.replies):
+            tally = Tally(decided=Decided(action=Action.IGNORED_REPEAT, detail=_REPEATED))
         log.debug("answer_proposed", chat_id=turn.chat.chat_id, flow=flow.name, replies=len(tally.replies))
         joined = [Decision(message_id=m.id, action=Action.JOINED) for m in answerable[:-1]]
         decided = [decided_by(tally, flow, m) for m in answerable[-1:]]
@@ -123,8 +168,32 @@ class Desk:
             withdraws=absorbed.reply_ids if tally.is_answer else (),
             answered=said if tally.is_answer else tuple(answerable),
             replies=tuple(tally.replies),
-            notices=await self._addressed(tally.notices, said[-1]),
+            notices=await self._addressed(tally.notices, turn),
+            tells=tuple(tally.tells),
             effects=tuple(tally.effects),
+        )
+
+    async def _leave_loop(
+        self, turn: Turn, refused: Sequence[Decision], looped: Sequence[Message], loop: str
+    ) -> Proposal:
+        """Another bot answers ours: say nothing, pause the chat for a while, and tell the owner."""
+        chat, until = turn.chat, self._clock.now() + self._policy.loops.pause
+        who = chat.name or chat.phone or chat.jid
+        tell = Tell(
+            kind=NoticeKind.LOOP,
+            subject=str(looped[-1].id),
+            text=_LOOP.format(who=who, loop=loop, until=until),
+            chat_id=chat.chat_id,
+            message_id=looped[-1].id,
+        )
+        decided = [Decision(message_id=m.id, action=Action.IGNORED_LOOP, detail=loop) for m in looped]
+        return Proposal(
+            messages=turn.messages,
+            epoch=turn.session.epoch,
+            decisions=(*refused, *decided),
+            answered=tuple(looped),
+            tells=(tell,),
+            effects=(Pause(chat_id=chat.chat_id, reason=PauseReason.BOT_LOOP, until=until),),
         )
 
     def _judge(self, messages: Sequence[Message], session: Session) -> tuple[list[Decision], list[Message]]:
@@ -132,11 +201,11 @@ class Desk:
         refused: list[Decision] = []
         answerable: list[Message] = []
         for message in messages:
-            action = refusal(message, session, self._policy, self._clock.now())
+            action = refusal(message, session, self._policy, self._clock.now(), self._started_at)
             if action is None:
                 answerable.append(message)
             else:
-                detail = _pause_told(session) if action is Action.IGNORED_PAUSED else None
+                detail = _why_refused(action, message, session)
                 refused.append(Decision(message_id=message.id, action=action, detail=detail))
         return refused, answerable
 
@@ -148,25 +217,34 @@ class Desk:
     async def commit(self, proposal: Proposal) -> Answered:
         """Put a proposal into effect; when the chat's state has moved on, nothing happens and the burst stays."""
         chat_id = proposal.messages[0].chat_id
+        passing(Point.PROPOSED)
+        everything = frozenset(m.id for m in proposal.messages)
         try:
-            reply_ids = await until_stored(lambda: self._commit(chat_id, proposal))
+            committed = await until_stored(lambda: self._commit(chat_id, proposal))
         except AlreadyDecided:
             # A merge, or another process: whatever is still open is proposed anew.
-            ids = [m.id for m in proposal.messages]
             still_open = await until_stored(
-                lambda: self._stores.messages.still_open(self._account.tenant_id, chat_id, ids)
+                lambda: self._stores.messages.still_open(self._account.tenant_id, chat_id, list(everything))
             )
-            return Answered(settled=frozenset(ids) - still_open)
+            return Answered(settled=everything - still_open)
+        except FencedOut:
+            # Not ours to answer any more: they stay as they are in the store, for whoever serves the account.
+            return Answered(settled=everything)
         except NotQueued:
             return Answered(late=True)
-        if reply_ids is None:
+        if committed is None:
             return Answered()
+        passing(Point.DECIDED)
         self._tell(proposal.messages, proposal.decisions)
-        self._set_off(chat_id, proposal)
+        self._set_off(chat_id, proposal, committed)
+        if any(isinstance(e, Pause) and e.reason is PauseReason.BOT_LOOP for e in proposal.effects):
+            self._rhythm.forget(chat_id)
+        elif proposal.answered:
+            self._rhythm.answered(proposal.answered[-1], proposal.replies)
         return Answered(
-            settled=frozenset(m.id for m in proposal.messages),
+            settled=everything,
             messages=proposal.answered,
-            reply_ids=tuple(reply_ids),
+            reply_ids=tuple(committed.reply_ids),
         )
 
     async def command(self, message: Message) -> None:
@@ -187,20 +265,23 @@ class Desk:
         if not messages:
             return
         decisions = [Decision(message_id=m.id, action=action, detail=detail) for m in messages]
-        closed = await until_stored(
-            lambda: self._stores.messages.decide(
-                self._account.tenant_id, messages[0].chat_id, decisions, self._clock.now()
+        with suppress(FencedOut):
+            closed = await until_stored(
+                lambda: self._stores.outbox.dismiss(messages[0].chat_id, decisions, self._clock.now())
             )
-        )
-        self._tell(messages, closed)
+            self._tell(messages, closed)
 
     async def _propose_command(self, message: Message) -> Proposal:
         turn = await self._turn([message])
-        flow = recognise(message.text or "", turn.role, own_chat=turn.own_chat)
+        turn = replace(turn, meant=await self._meant(turn))
+        flow = recognise(
+            message.text or "", turn.role, own_chat=turn.own_chat, is_reply=message.reply_to is not None
+        )
         action = self._refuse_command(turn, flow)
+        takes_back = message if self._is_seen_by_others(turn) and self._policy.takes_commands_back else None
         if flow is None or action is not None:
             decision = Decision(message_id=message.id, action=action or Action.IGNORED_UNSUPPORTED)
-            return Proposal(messages=(message,), epoch=None, decisions=(decision,))
+            return Proposal(messages=(message,), epoch=None, decisions=(decision,), takes_back=takes_back)
         tally = await self._run(flow, turn)
         return Proposal(
             messages=(message,),
@@ -208,9 +289,24 @@ class Desk:
             decisions=(decided_by(tally, flow, message),),
             answered=(message,),
             replies=tuple(tally.replies),
-            notices=await self._addressed(tally.notices, message),
+            notices=await self._addressed(tally.notices, turn),
+            tells=tuple(tally.tells),
             effects=tuple(tally.effects),
+            takes_back=takes_back,
         )
+
+    async def _meant(self, turn: Turn) -> ChatSummary | None:
+        """The chat of the notice that a command in one's own chat replies to."""
+        if not turn.own_chat or (reference := turn.messages[-1].reply_to) is None:
+            return None
+        found = await turn.reader.told(turn.chat.chat_id, reference)
+        if found is None or (about := found[0].about) is None:
+            return None
+        return await self._stores.sessions.chat(about)  # None: erased since
+
+    def _is_seen_by_others(self, turn: Turn) -> bool:
+        """Whether it was written on one of the owner's devices where a customer reads it: only that can be revoked."""
+        return turn.messages[-1].author is Author.HUMAN and not turn.own_chat
 
     def _refuse_command(self, turn: Turn, flow: Recognised | None) -> Action | None:
         if turn.role is Role.CUSTOMER and turn.chat.is_group:
@@ -253,26 +349,28 @@ class Desk:
             tally.add(outcome)
         return tally
 
-    async def _addressed(
-        self, notices: Sequence[Notice], message: Message
-    ) -> tuple[tuple[ChatId, Outgoing], ...]:
+    async def _addressed(self, notices: Sequence[Notice], turn: Turn) -> tuple[tuple[ChatId, Outgoing], ...]:
         """Notices with the chats that they go to: the owner's own, or the admin's who gave the command."""
         addressed = []
         for notice in notices:
-            jids = (self._roles.owner,) if notice.role is Role.OWNER else message.sender_jids
+            jids = (self._roles.owner,) if notice.role is Role.OWNER else turn.messages[-1].sender_jids
             chat_id = await self._stores.messages.identify(
                 self._account, Address(jid=jids[0]), self._clock.now()
             )
-            addressed.append((chat_id, Outgoing(text=notice.text, fenced=False)))
+            topic = notice.topic
+            if topic.about is None and not turn.own_chat:
+                topic = replace(topic, about=turn.chat.chat_id)
+            addressed.append((chat_id, Outgoing(text=notice.text, metadata=topic.metadata, fenced=False)))
         return tuple(addressed)
 
-    async def _commit(self, chat_id: ChatId, proposal: Proposal) -> list[MessageId] | None:
+    async def _commit(self, chat_id: ChatId, proposal: Proposal) -> _Committed | None:
         store, now = self._stores.outbox, self._clock.now()
-        if not proposal.effects and not proposal.notices:
-            return await store.answer(
+        if not (proposal.effects or proposal.notices or proposal.tells or proposal.takes_back):
+            reply_ids = await store.answer(
                 chat_id, proposal.epoch, proposal.decisions, proposal.answers, proposal.replies, now,
                 withdraws=proposal.withdraws,
             )  # fmt: skip
+            return None if reply_ids is None else _Committed(reply_ids=reply_ids)
         async with self._stores.database.transaction() as connection:
             if proposal.epoch is not None and not await store.may_speak(connection, chat_id, proposal.epoch):
                 return None
@@ -281,7 +379,7 @@ class Desk:
                 await store.withdraw(connection, chat_id, proposal.withdraws)
             # The changes first: a reply is queued under the epoch that they raise, or they would cancel it.
             for effect in proposal.effects:
-                await apply(connection, self._stores.sessions, effect, now)
+                await apply(connection, self._stores.sessions, self._stores.automatic, store, effect, now)
             reply_ids = await store.answer(
                 chat_id, None, proposal.decisions, proposal.answers, proposal.replies, now,
                 connection=connection,
@@ -290,18 +388,34 @@ class Desk:
                 await store.enqueue(
                     notice_chat_id, outgoing, now, answers=proposal.answers, connection=connection
                 )
-            return reply_ids
+            if proposal.tells:
+                tenant = await self._stores.tenants.get(self._account.tenant_id)
+                await self._notices.note(proposal.tells, tenant, connection)
+            revoke_id = None
+            if proposal.takes_back is not None:
+                revoke_id = await store.take_back(connection, proposal.takes_back, now)
+            return _Committed(reply_ids=reply_ids or [], revoke_id=revoke_id)
 
-    def _set_off(self, chat_id: ChatId, proposal: Proposal) -> None:
+    def _set_off(self, chat_id: ChatId, proposal: Proposal, committed: _Committed) -> None:
+        if committed.revoke_id is not None:
+            self._hooks.hasten(chat_id, committed.revoke_id)
         if proposal.replies:
             self._hooks.wake(chat_id)
         for notice_chat_id, _ in proposal.notices:
             self._hooks.wake(notice_chat_id)
+        if proposal.tells:
+            self._notices.wake()
         for effect in proposal.effects:
-            if isinstance(effect, GlobalPause):
+            if isinstance(effect, Automatic):
+                self._hooks.relearn()
+            if isinstance(effect, GlobalPause | Automatic):
                 self._hooks.interrupt_all()
+            elif isinstance(effect, SendAgain):
+                self._hooks.wake(effect.chat_id)
             else:
                 self._hooks.interrupt(effect.chat_id)
+            if isinstance(effect, Resume):
+                self._hooks.resumed()
 
     def _tell(self, messages: Sequence[Message], decisions: Sequence[Decision]) -> None:
         by_id = {m.id: m for m in messages}
@@ -317,6 +431,12 @@ class Desk:
                     detail=decision.detail,
                 )
             )
+
+
+def _why_refused(action: Action, message: Message, session: Session) -> str | None:
+    if message.deleted_at is not None:
+        return "revoked"
+    return _pause_told(session) if action is Action.IGNORED_PAUSED else None
 
 
 def _pause_told(session: Session) -> str:

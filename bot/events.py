@@ -29,6 +29,14 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TakenBack:
+    """Occurs when the platform has taken the revoke of a command, `external_id`, that a customer was not to see."""
+
+    due: Due
+    external_id: ExternalId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusMoved:
     """Occurs when a status of a message of ours has been committed."""
 
@@ -38,7 +46,7 @@ class StatusMoved:
     status: Status
 
 
-Event = Decided | Said | StatusMoved
+Event = Decided | Said | TakenBack | StatusMoved
 Listener = Callable[[Event], None]
 
 

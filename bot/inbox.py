@@ -9,23 +9,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, groupby, islice
 from time import monotonic
 from typing import Protocol
 
 import structlog
 
 from bot.clock import Clock
+from bot.crashpoints import Point, passing
 from bot.marks import Mark
 from storage.errors import StoreUnavailable
 from storage.messages import BadArrival, MessageStore
-from storage.models import Account, Arrival, Merge, Receipt, Recorded, StatusChange
+from storage.models import Account, Arrival, ChatNamed, Merge, Receipt, Recorded, StatusChange
 from storage.outbox import BadReceipt, OutboxStore
 
 log = structlog.get_logger(__name__)
 
 _LARGEST_BATCH = 200
+# Each id of a receipt is locked until its commit, and a server has room for some thousands of locks. Besides, a commit
+# that takes a second would look like a store that is lost.
+_MOST_IDS = 200
 _RETRY_SECONDS = 0.2
 
 
@@ -33,9 +38,18 @@ _RETRY_SECONDS = 0.2
 class Entry:
     """Something to be recorded, with the mark that its arrival put up."""
 
-    item: Arrival | Receipt
+    item: Arrival | Receipt | ChatNamed
     mark: Mark | None = None
     put_at: float = 0.0
+
+
+Sift = Callable[[Sequence[Arrival]], Awaitable[Sequence[Arrival]]]
+"""The same arrivals as they are to be recorded, one for one; may ask the store, and raise StoreUnavailable."""
+
+
+async def as_they_are(arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
+    """Nothing is sifted out."""
+    return arrivals
 
 
 class Recipient(Protocol):
@@ -64,32 +78,36 @@ class Inbox:
         outbox: OutboxStore,
         clock: Clock,
         recipient: Recipient,
+        sift: Sift = as_they_are,
     ) -> None:
         self._account = account
         self._messages = messages
         self._outbox = outbox
         self._clock = clock
         self._recipient = recipient
-        self._queue: deque[Entry] = deque()
+        self._sift = sift
+        self._said: deque[Entry] = deque()
+        self._receipts: deque[Entry] = deque()
         self._stored_at = 0.0
         self._filled = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
 
-    def put(self, item: Arrival | Receipt, mark: Mark | None = None) -> None:
+    def put(self, item: Arrival | Receipt | ChatNamed, mark: Mark | None = None) -> None:
         """Take something in, at once and in order."""
         self._clock.work.begin()
-        self._queue.append(Entry(item=item, mark=mark, put_at=monotonic()))
+        queue = self._receipts if isinstance(item, Receipt) else self._said
+        queue.append(Entry(item=item, mark=mark, put_at=monotonic()))
         self._empty.clear()
         self._filled.set()
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._said) + len(self._receipts)
 
     @property
     def stuck_seconds(self) -> float:
         """How long nothing has been recorded although something waits; 0.0 while nothing does."""
-        return monotonic() - max(self._queue[0].put_at, self._stored_at) if self._queue else 0.0
+        return monotonic() - max(self._oldest()[0].put_at, self._stored_at) if len(self) else 0.0
 
     async def drained(self) -> None:
         """Wait until all that was put is recorded."""
@@ -100,30 +118,25 @@ class Inbox:
         while True:
             await self._filled.wait()
             self._filled.clear()
-            while self._queue:
-                entries = self._next_batch()
+            while len(self):
+                queue = self._oldest()
+                entries = _batch(queue)
                 await self._until_stored(entries)
                 for _ in entries:
-                    self._queue.popleft()
+                    queue.popleft()
                     self._clock.work.end()
             self._empty.set()
 
-    def _next_batch(self) -> list[Entry]:
-        # It stays queued until it is stored, so that the count of what waits is always true.
-        first = self._queue[0]
-        batch: list[Entry] = []
-        for entry in self._queue:
-            if len(batch) == _LARGEST_BATCH or type(entry.item) is not type(first.item):
-                break
-            batch.append(entry)
-        return batch
+    def _oldest(self) -> deque[Entry]:
+        # Receipts have a queue of their own: they do not part the messages before and after them into two commits.
+        return min((q for q in (self._said, self._receipts) if q), key=lambda q: q[0].put_at)
 
     async def _until_stored(self, entries: Sequence[Entry]) -> None:
         while True:
             try:
                 await self._store(entries)
             except StoreUnavailable as exc:
-                log.warning("store_unavailable", waiting=len(self._queue), error=str(exc))
+                log.warning("store_unavailable", waiting=len(self), error=str(exc))
                 self._recipient.store_failed()
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
@@ -135,14 +148,17 @@ class Inbox:
         arrivals = [e.item for e in entries if isinstance(e.item, Arrival)]
         if not arrivals:
             await self._store_receipts([e.item for e in entries if isinstance(e.item, Receipt)])
+            await self._store_names([e.item for e in entries if isinstance(e.item, ChatNamed)])
             return
         try:
-            recorded, merges = await self._messages.record(self._account, arrivals, self._clock.now())
+            sifted = await self._sift(arrivals)
+            recorded, merges = await self._messages.record(self._account, sifted, self._clock.now())
         except StoreUnavailable:
             raise
         except Exception as exc:  # noqa: BLE001  whatever is wrong with one message must not stop the others
             await self._sort_out(entries, exc)
             return
+        passing(Point.RECORDED)
         for merge in merges:
             self._recipient.merged(merge)
         for entry, one in zip(entries, recorded, strict=True):
@@ -164,11 +180,45 @@ class Inbox:
         self._recipient.quarantined(arrival, entries[0].mark)
 
     async def _store_receipts(self, receipts: list[Receipt]) -> None:
-        for receipt in receipts:
-            try:
-                changes = await self._outbox.receive(receipt, self._clock.now())
-            except BadReceipt as exc:
-                log.error("receipt_dropped", error=type(exc.__cause__ or exc).__name__)
-            else:
-                self._stored_at = monotonic()
-                self._recipient.receipts(changes)
+        for together in _together(chain.from_iterable(map(_parts, receipts))):
+            await asyncio.gather(*map(self._store_receipt, together))
+            self._stored_at = monotonic()
+
+    async def _store_receipt(self, receipt: Receipt) -> None:
+        try:
+            changes = await self._outbox.receive(receipt, self._clock.now())
+        except BadReceipt as exc:
+            log.error("receipt_dropped", error=type(exc.__cause__ or exc).__name__)
+        else:
+            passing(Point.RECEIVED)
+            self._recipient.receipts(changes)
+
+    async def _store_names(self, named: list[ChatNamed]) -> None:
+        for one in named:
+            await self._messages.name_chat(self._account, one, self._clock.now())
+
+
+def _batch(queue: Iterable[Entry]) -> list[Entry]:
+    # They stay queued until they are stored, so that the count of what waits is always true. A name comes after the
+    # message that has made its group known.
+    _, run = next(groupby(islice(queue, _LARGEST_BATCH), key=lambda entry: type(entry.item)))
+    return list(run)
+
+
+def _together(receipts: Iterable[Receipt]) -> Iterator[list[Receipt]]:
+    """As many at a time as a commit can hold."""
+    group: list[Receipt] = []
+    for receipt in receipts:
+        if group and sum(len(r.external_ids) for r in (*group, receipt)) > _MOST_IDS:
+            yield group
+            group = []
+        group.append(receipt)
+    if group:
+        yield group
+
+
+def _parts(receipt: Receipt) -> Iterator[Receipt]:
+    """The receipt, cut into ones that a commit can hold."""
+    ids = receipt.external_ids
+    for first in range(0, len(ids), _MOST_IDS):
+        yield replace(receipt, external_ids=ids[first : first + _MOST_IDS])

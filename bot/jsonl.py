@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, Self
 
 import orjson
 from pydantic import (
@@ -18,15 +19,17 @@ from pydantic import (
     ConfigDict,
     Field,
     StrictBool,
+    StrictInt,
     StringConstraints,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 
 from bot.clock import VirtualClock
 from bot.config import Config
 from bot.config.values import Duration
-from bot.events import Decided, Event, Events, Said, StatusMoved
+from bot.events import Decided, Event, Events, Said, StatusMoved, TakenBack
 from bot.roles import phone_jid
 from bot.simulation import CUSTOMER, Line, Simulation, number_of, simulated
 from storage.database import Database
@@ -68,22 +71,43 @@ def _number(value: str) -> str:
 Number = Annotated[str, AfterValidator(_number)]
 
 
+def _group(value: str) -> str:
+    user = value.removesuffix("@g.us")
+    if not (5 <= len(user) <= 40 and user.isascii() and user.replace("-", "").isdigit()):
+        raise ValueError(
+            "should be a group's id: digits, such as 120363000000000001, also with @g.us behind them"
+        )
+    return user
+
+
+Group = Annotated[str, AfterValidator(_group)]
+# What says something without a word: a picture has a caption or none, a revoke takes words back.
+_NEED_WORDS = (MessageType.TEXT, MessageType.EDIT, MessageType.REACTION)
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
 class _Message(_Strict):
     who: Literal["customer", "owner", "admin"] = Field(alias="from")
-    text: Text
+    text: Annotated[Text | None, Field(validate_default=True)] = None
     chat: Number | None = None
     id: Id | None = None
     name: Text | None = None
     at: Time | None = None
-    group: Annotated[str, StringConstraints(pattern=r"^[0-9-]{5,40}(@g\.us)?$")] | None = None
+    group: Group | None = None
     sender: Number | None = None
     type: MessageType = MessageType.TEXT
     mention: StrictBool = False
     reply_to: Id | None = None
+    device: Annotated[StrictInt, Field(ge=0, le=99)] = 0
+
+    @model_validator(mode="after")
+    def _require_words(self) -> Self:
+        if self.text is None and self.type in _NEED_WORDS:
+            raise ValueError("text: is missing")
+        return self
 
 
 class _Wait(_Strict):
@@ -92,6 +116,10 @@ class _Wait(_Strict):
 
 class _Advance(_Strict):
     advance: Duration
+
+
+class _Until(_Strict):
+    until: Time
 
 
 class _Receipt(_Strict):
@@ -108,6 +136,7 @@ _FORMS: dict[str, type[_Strict]] = {
     "from": _Message,
     "wait": _Wait,
     "advance": _Advance,
+    "until": _Until,
     "receipt": _Receipt,
     "typing": _Typing,
 }
@@ -155,12 +184,18 @@ def _parse(raw: bytes) -> _Strict:
     try:
         return TypeAdapter(form).validate_python(value)
     except ValidationError as exc:
-        raise BadLine("; ".join(_told(error) for error in exc.errors(include_url=False))) from exc
+        raise BadLine("; ".join(_told(error, form) for error in exc.errors(include_url=False))) from exc
 
 
-def _told(error: Any) -> str:
+def _told(error: Any, form: type[_Strict]) -> str:
     place = ".".join(str(part) for part in error["loc"])
-    return f"{place}: {error['msg'].removeprefix('Value error, ')}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        keys = [field.alias or name for name, field in form.model_fields.items()]
+        meant = get_close_matches(place, keys, n=1)
+        hint = f"did you mean {meant[0]}?" if meant else f"known here: {', '.join(keys)}"
+        message = f"is no key of such a line ({hint})"
+    return f"{place}: {message}" if place else message
 
 
 async def _play(step: _Strict, number: int, simulation: Simulation, clock: VirtualClock) -> None:
@@ -170,18 +205,30 @@ async def _play(step: _Strict, number: int, simulation: Simulation, clock: Virtu
         case _Wait():
             await clock.settle()
         case _Advance():
-            await clock.advance(_within_time(step.advance, clock))
-            await simulation.daemon.scheduler.run_due()
+            await _advance(step.advance, simulation, clock)
+        case _Until():
+            await _advance(_aware(step.until, "until") - clock.now(), simulation, clock)
         case _Receipt():
+            if not await simulation.knows(ExternalId(step.id)):
+                raise BadLine("id: no message with this id was sent")
             await simulation.receipt(ExternalId(step.id), Status(step.receipt))
         case _Typing():
             simulation.type(step.chat, step.typing)
 
 
-def _within_time(duration: timedelta, clock: VirtualClock) -> timedelta:
+async def _advance(duration: timedelta, simulation: Simulation, clock: VirtualClock) -> None:
+    if duration < timedelta():
+        raise BadLine(f"until: the clock is past that, it is {clock.now():%Y-%m-%dT%H:%M:%SZ}")
     if duration > _END_OF_TIME - clock.now():
         raise BadLine(f"advance: the clock ends with the year {_END_OF_TIME.year - 1}")
-    return duration
+    await clock.advance(duration)
+    await simulation.daemon.scheduler.run_due()
+
+
+def _aware(at: datetime, key: str) -> datetime:
+    if at.tzinfo is None:
+        raise BadLine(f"{key}: needs a time zone, as in 2026-01-31T12:00:00Z")
+    return at
 
 
 def _line(step: _Message, number: int, simulation: Simulation) -> Line:
@@ -192,20 +239,21 @@ def _line(step: _Message, number: int, simulation: Simulation) -> Line:
         chat = simulation.admins[0]
     if step.group and step.who == "customer" and not step.sender:
         raise BadLine("sender: a group's message needs who wrote it")
-    if step.at is not None and step.at.tzinfo is None:
-        raise BadLine("at: needs a time zone, as in 2026-01-31T12:00:00Z")
+    if step.at is not None:
+        _aware(step.at, "at")
     return Line(
         who=step.who,
-        text=step.text,
+        text=step.text or "",
         external_id=ExternalId(step.id or f"line-{number}"),
         chat=chat,
-        group=step.group.removesuffix("@g.us") if step.group else None,
+        group=step.group,
         sender=step.sender or (chat if step.who == "admin" else None),
         name=step.name,
         at=step.at,
         type=step.type,
         mentions_me=step.mention,
         reply_to=ExternalId(step.reply_to) if step.reply_to else None,
+        device=step.device,
     )
 
 
@@ -232,6 +280,8 @@ class _Printer:
                 )
             case Said():
                 self._said(event)
+            case TakenBack():
+                self._write({"kind": "revoke", "chat": number_of(event.due.to), "id": event.external_id})
             case StatusMoved():
                 self._write(
                     {"kind": "status", "id": event.external_id or str(event.id), "status": event.status}
@@ -239,8 +289,9 @@ class _Printer:
 
     def _said(self, event: Said) -> None:
         due, to = event.due, number_of(event.due.to)
-        if due.to == self._owner:
-            self._write({"kind": "notice", "to": "owner", "text": due.outgoing.text})
+        if due.to == self._owner or "notice" in due.outgoing.metadata:
+            told = "owner" if due.to == self._owner else to
+            self._write({"kind": "notice", "to": told, "id": event.external_id, "text": due.outgoing.text})
             return
         answers = [self._ids.get(i, ExternalId(str(i))) for i in due.answers]
         self._write(

@@ -1,7 +1,8 @@
 """Lanes: one per chat, so that a chat's messages are handled in order while chats do not wait for each other.
 
 A lane gathers a burst (debounce), has it answered, and starts over when a new message makes the answer
-stale. It decides nothing about what to say: the desk does. A lane ends when it has nothing left to do.
+stale; without a debounce each message is answered by itself. It decides nothing about what to say: the
+desk does. A lane ends when it has nothing left to do.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import structlog
 from bot.answers import Answered, Proposal
 from bot.clock import Alarm, Clock
 from bot.policy import Policy
-from storage.models import Action, ChatId, Message, MessageId
+from storage.models import Action, Changed, ChatId, Message, MessageId
 
 log = structlog.get_logger(__name__)
 
@@ -42,8 +43,8 @@ class Desk(Protocol):
         ...
 
 
-class Sender(Protocol):
-    """What sends the replies."""
+class Holds(Protocol):
+    """What keeps replies from being sent."""
 
     def hold_back(self, chat_id: ChatId, ids: Sequence[MessageId]) -> bool:
         """Send none of these until `let_go`; False when one is already on its way."""
@@ -57,10 +58,10 @@ class Sender(Protocol):
 class Lane:
     """One chat's messages on their way through the flows."""
 
-    def __init__(self, chat_id: ChatId, desk: Desk, sender: Sender, clock: Clock, policy: Policy) -> None:
+    def __init__(self, chat_id: ChatId, desk: Desk, holds: Holds, clock: Clock, policy: Policy) -> None:
         self.chat_id = chat_id
         self._desk = desk
-        self._sender = sender
+        self._holds = holds
         self._clock = clock
         self._policy = policy
         self._alarm = Alarm(clock)
@@ -81,6 +82,17 @@ class Lane:
             return
         self._arrived.append(message)
         self._start()
+
+    def change(self, changed: Changed) -> None:
+        """A message was edited or revoked: whatever is not answered yet is answered as it reads now."""
+        before = list(self._known())
+        self._arrived = deque(map(changed.of, self._arrived))
+        self._burst = [changed.of(m) for m in self._burst]
+        self._absorbed = self._absorbed.with_change(changed)
+        if self._last is not None:
+            self._last = self._last.with_change(changed)
+        if list(self._known()) != before:
+            self.interrupt()
 
     def hold(self) -> None:
         """A human was seen speaking here: stop making an answer, at once, until `release`."""
@@ -166,7 +178,7 @@ class Lane:
 
     async def _step(self) -> None:
         """Look at where things stand, and do the one next thing."""
-        if self._arrived:
+        if self._arrived and self._takes(self._arrived[0]):
             await self._admit(self._arrived[0])
         elif self._held:
             # Not even an answer that is ready: whether a human's line makes it stale is known at the release.
@@ -182,6 +194,15 @@ class Lane:
                 self._due_at = self._clock.now()  # the time is up, also where the wall clock has gone back
         else:
             self._propose()
+
+    def _takes(self, message: Message) -> bool:
+        """Whether it is its turn: at once, but where each message waits for the answer to the one before it."""
+        return (
+            bool(self._policy.debounce)
+            or not self._burst
+            or message.command is not None
+            or self._human_id is not None
+        )
 
     def _propose(self) -> None:
         # Counted apart: the lane itself only waits for it.
@@ -205,20 +226,20 @@ class Lane:
         self._burst.append(message)
         self._postpone()
         self._interrupt()
-        if len(self._burst) == 1:
+        if len(self._burst) == 1 and self._policy.debounce:
             self._recall()
 
     def _recall(self) -> None:
         """Answer the last messages again together with a new one, if their reply has not left."""
         last, self._last = self._last, None
         # Held back, and withdrawn only by the commit of the joint answer: until then it is all that they have.
-        if last is not None and self._sender.hold_back(self.chat_id, last.reply_ids):
+        if last is not None and self._holds.hold_back(self.chat_id, last.reply_ids):
             self._absorbed = last
 
     def _let_go(self) -> None:
         if self._absorbed.reply_ids:
             self._absorbed = Answered()
-            self._sender.let_go(self.chat_id)
+            self._holds.let_go(self.chat_id)
 
     def _postpone(self) -> None:
         self._due_at = min(
@@ -242,8 +263,8 @@ class Lane:
             await self._fail(error)
             return
         proposal = proposing.result()
-        if [m.id for m in proposal.messages] != [m.id for m in self._burst]:
-            return  # more has come since: it is answered together
+        if list(proposal.messages) != self._burst:
+            return  # more has come since, or other words: it is answered together, as it reads now
         try:
             answered = await self._desk.commit(proposal)
         except Exception as exc:  # noqa: BLE001  an answer that cannot be kept must not hold up its chat
@@ -271,9 +292,9 @@ class Lane:
 class Lanes:
     """The lanes of one account."""
 
-    def __init__(self, desk: Desk, sender: Sender, clock: Clock, policy: Policy) -> None:
+    def __init__(self, desk: Desk, holds: Holds, clock: Clock, policy: Policy) -> None:
         self._desk = desk
-        self._sender = sender
+        self._holds = holds
         self._clock = clock
         self._policy = policy
         self._lanes: dict[ChatId, Lane] = {}
@@ -283,7 +304,7 @@ class Lanes:
         lane = self._lanes.get(chat_id)
         if lane is None:
             self._sweep()
-            lane = self._lanes[chat_id] = Lane(chat_id, self._desk, self._sender, self._clock, self._policy)
+            lane = self._lanes[chat_id] = Lane(chat_id, self._desk, self._holds, self._clock, self._policy)
         return lane
 
     def find(self, chat_id: ChatId) -> Lane | None:

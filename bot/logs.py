@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any, Literal, TextIO
 
 import orjson
@@ -35,17 +36,17 @@ def setup(*, level: Level = "info", format: Format = "auto", stream: TextIO | No
     """Send the whole process's logging to a stream (stderr), the libraries' too. A second call replaces the first."""
     stream = sys.stderr if stream is None else stream
     as_json = format == "json" or (format == "auto" and not stream.isatty())
+    shown: list[Processor] = [
+        # Plain frames: structlog's and rich's own tracebacks print locals, and so bodies and keys.
+        structlog.processors.format_exc_info,
+        _redact,
+        structlog.processors.JSONRenderer(_to_json) if as_json else _console(stream),
+    ]
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_shared_processors(),
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                # Plain frames: structlog's and rich's own tracebacks print locals, and so bodies and keys.
-                structlog.processors.format_exc_info,
-                _redact,
-                *([structlog.processors.JSONRenderer(_to_json)] if as_json else [_console(stream)]),
-            ],
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *_shared_processors()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *shown],
         )
     )
     root = logging.getLogger()
@@ -59,23 +60,39 @@ def setup(*, level: Level = "info", format: Format = "auto", stream: TextIO | No
     logging.getLogger("apscheduler.executors").setLevel(logging.CRITICAL)
     logging.getLogger("apscheduler.scheduler").setLevel(logging.ERROR)
     logging.captureWarnings(True)
+    # Our own events, two and more for each message, take the short way: the library's records cost as much as all else.
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *_shared_processors(),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[_add_name, *_shared_processors(), *shown],
+        logger_factory=lambda name="": _Lines(name, stream),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
+
+
+class _Lines:
+    """Writes each line at once. `name` is the module's."""
+
+    def __init__(self, name: str, stream: TextIO) -> None:
+        self.name = name
+        self._stream = stream
+
+    def line(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # whoever read it has gone: no message may fail of that
+            self._stream.write(text + "\n")
+            self._stream.flush()
+
+    debug = info = warning = error = critical = exception = line
+
+
+def _add_name(logger: _Lines, _: str, event: EventDict) -> EventDict:
+    event["logger"] = logger.name
+    return event
 
 
 def _shared_processors() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.add_log_level,
+        structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 
 from prometheus_client import (
@@ -18,6 +17,7 @@ from prometheus_client import (
 
 from bot.redaction import redact
 from bot.transports.base import ConnectionState
+from storage.media import MediaStatus
 from storage.models import Action, Author, Direction, Status
 
 # A takeover and a record are one commit: sub-millisecond to some tens when all is well.
@@ -78,6 +78,12 @@ class Metrics:
         self._jobs = Counter(
             "sidestep_job_runs_total", "Scheduled runs.", ("job", "outcome"), registry=registry
         )
+        self._media = Counter(
+            "sidestep_media_total",
+            "Media by how the fetching of their files ended.",
+            ("status",),
+            registry=registry,
+        )
         self._takeover = self._histogram(
             "takeover", "From a human's message seen to the pause durable.", _COMMIT_SECONDS
         )
@@ -88,23 +94,20 @@ class Metrics:
         self._reply = self._histogram(
             "reply", "From a customer's message seen to its answer sent.", _REPLY_SECONDS
         )
-        for status in Status:
-            self._outbox.labels(status)
-        for action in Action:
-            self._decisions.labels(action)
+        self._statuses = {status: self._outbox.labels(status) for status in Status}
+        self._actions = {action: self._decisions.labels(action) for action in Action}
 
     def count_message(self, account: str, direction: Direction, author: Author) -> None:
         """One message was recorded."""
         self._messages.labels(redact(account), direction, author).inc()
 
-    def count_decision(self, action: Action) -> None:
-        """One event was decided."""
-        self._decisions.labels(action).inc()
+    def count_decision(self, action: Action, number: int = 1) -> None:
+        """So many events were decided."""
+        self._actions[action].inc(number)
 
-    def set_outbox(self, counts: Mapping[Status, int]) -> None:
-        """How many replies are in each state now; a state that is left out has none."""
-        for status in Status:
-            self._outbox.labels(status).set(counts.get(status, 0))
+    def count_status(self, status: Status) -> None:
+        """A reply has moved into this state."""
+        self._statuses[status].inc()
 
     def observe_takeover(self, seconds: float) -> None:
         """A human's message was seen, and so many seconds later the pause was durable."""
@@ -134,6 +137,10 @@ class Metrics:
     def count_job(self, job: str, outcome: JobOutcome) -> None:
         """A scheduled run ended."""
         self._jobs.labels(job, outcome).inc()
+
+    def count_media(self, status: MediaStatus) -> None:
+        """A medium is stored, has failed or has expired."""
+        self._media.labels(status).inc()
 
     def render(self) -> bytes:
         """Everything, in Prometheus' text form."""

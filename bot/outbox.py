@@ -7,18 +7,33 @@ For each message, in this order: prepare the medium, type, wait for the account'
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 
-from bot.clock import Alarm, Clock
-from bot.events import Events, Said, StatusMoved
+from bot.breaker import Breaker
+from bot.clock import Clock
+from bot.crashpoints import Point, passing
+from bot.events import Events, Said, StatusMoved, TakenBack
+from bot.holds import Holds
 from bot.marks import HumanMarks
+from bot.pacing import Pacer
 from bot.policy import Policy
 from bot.retry import until_stored
-from bot.transports.base import Content, NotConnected, SendRefused, SendUnconfirmed, Sent, Transport
+from bot.transports.base import (
+    Content,
+    NotConnected,
+    ReachOutLimited,
+    SendPostponed,
+    SendRefused,
+    SendUnconfirmed,
+    Sent,
+    Transport,
+)
+from storage.lease import FencedOut
 from storage.models import (
     ChatId,
     Claim,
@@ -32,18 +47,16 @@ from storage.outbox import OutboxStore
 
 log = structlog.get_logger(__name__)
 
+_DAY = timedelta(days=1)
 _POLL = timedelta(seconds=1)
 _BACKOFF = timedelta(seconds=2)
 _LONGEST_BACKOFF = timedelta(minutes=2)
+_MOST_POSTPONEMENTS = 8  # within some five minutes: then the platform has been asked often enough
+_MOST_STUMBLES = 3
 _END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Hold:
-    """Replies that wait until it is known whether another answer takes their place."""
-
-    ids: frozenset[MessageId]
-    alarm: Alarm
+Record = Callable[[], Awaitable[None]]
+"""Writes down what became of a send."""
 
 
 class Outbox:
@@ -58,6 +71,8 @@ class Outbox:
         policy: Policy,
         events: Events,
         delivered: Callable[[ChatId], None],
+        breaker: Breaker | None = None,
+        pacer: Pacer | None = None,
     ) -> None:
         self._store = store
         self._transport = transport
@@ -66,11 +81,15 @@ class Outbox:
         self._policy = policy
         self._events = events
         self._delivered = delivered
+        self._breaker = breaker or Breaker(clock)
+        self._pacer = pacer or Pacer(clock, policy.pace, lambda _: False)
         self._turn = asyncio.Lock()
         self._deliveries: dict[ChatId, asyncio.Task[None]] = {}
         self._again: set[ChatId] = set()
-        self._claimed: dict[ChatId, set[MessageId]] = {}
-        self._holds: dict[ChatId, _Hold] = {}
+        self._paced: dict[ChatId, MessageId] = {}  # whose turn has been waited for
+        self._stumbled: dict[ChatId, int] = {}
+        self._hastened: set[asyncio.Task[None]] = set()
+        self.holds = Holds(clock)
 
     async def send_and_log(
         self, chat_id: ChatId, outgoing: Outgoing, *, answers: Sequence[MessageId] = ()
@@ -95,24 +114,19 @@ class Outbox:
         self._clock.work.begin()
         self._deliveries[chat_id] = asyncio.create_task(self._deliver_all(chat_id), name=f"outbox-{chat_id}")
 
-    def hold_back(self, chat_id: ChatId, ids: Sequence[MessageId]) -> bool:
-        """Claim none of these replies until `let_go`; False when one is already on its way.
+    def hasten(self, chat_id: ChatId, message_id: MessageId) -> None:
+        """Send this one at once, ahead of what its chat has queued: a line is taken back before it is read.
 
-        Nothing of it is stored: when the daemon ends meanwhile, they go out at the next start.
+        The claim sees to it that it is sent once, although the chat's own turn may find it, too.
         """
-        if not self._claimed.get(chat_id, set()).isdisjoint(ids):
-            return False
-        self._holds[chat_id] = _Hold(ids=frozenset(ids), alarm=Alarm(self._clock))
-        return True
-
-    def let_go(self, chat_id: ChatId) -> None:
-        """What was held back goes out, unless it has been withdrawn meanwhile."""
-        if (hold := self._holds.pop(chat_id, None)) is not None:
-            hold.alarm.ring()
+        self._clock.work.begin()
+        self._hastened.add(task := asyncio.create_task(self._deliver_one(chat_id, message_id)))
+        task.add_done_callback(self._hastened.discard)
 
     async def run(self) -> None:
         """Find what others have queued: other processes, a daemon that was killed, a retry that has become due."""
         while True:
+            self._breaker.tick()
             await self.take_up()
             await asyncio.sleep(_POLL.total_seconds())
 
@@ -127,6 +141,9 @@ class Outbox:
         for chat_id, message_id in await self._store.abandon(_END_OF_TIME):
             log.warning("send_unknown", outbox_id=message_id)
             self._tell(chat_id, message_id, None, Status.UNKNOWN)
+        passed = await until_stored(lambda: self._store.past_sends(self._clock.now() - _DAY))
+        self._pacer.remember(*passed)
+        passing(Point.RECOVERING)
 
     async def expire(self) -> None:
         """Give up on sends whose lease has ended without a word."""
@@ -135,61 +152,145 @@ class Outbox:
 
     async def close(self) -> None:
         """Stop between two messages, or in the middle of one, which is then unknown."""
-        tasks = list(self._deliveries.values())
+        tasks = [*self._deliveries.values(), *self._hastened]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._holds.clear()
+        self.holds.clear()
 
     async def _deliver_all(self, chat_id: ChatId) -> None:
         try:
             while True:
                 self._again.discard(chat_id)
                 due = await until_stored(lambda: self._store.next_due(chat_id, self._clock.now()))
-                if due is not None and (hold := self._hold_on(due)) is not None:
+                if due is not None and (hold := self.holds.on(due)) is not None:
                     await hold.alarm.wait()
-                elif due is not None:
-                    await self._deliver(due)
-                elif chat_id not in self._again:
+                    continue
+                if due is not None and due.fenced and await self._marks.settled(due.jids):
+                    continue  # a human's word has cancelled it meanwhile: nobody is to see us type
+                # After one that has left and was the last there is nothing to look for.
+                is_over = due is None or (await self._deliver(due) and due.is_last)
+                if is_over and chat_id not in self._again:
                     return
-        except Exception:
+        except FencedOut:
+            # Another daemon has the account, and finds what is queued.
+            log.info("delivery_left", chat_id=chat_id)
+        except Exception as exc:
             # The row keeps its state: a queued one is found again by the poll, one being sent becomes unknown.
             log.exception("delivery_failed")
+            await self._stumble(chat_id, exc)
+        else:
+            self._stumbled.pop(chat_id, None)
         finally:
             del self._deliveries[chat_id]
-            self._claimed.pop(chat_id, None)
+            self._paced.pop(chat_id, None)
+            self.holds.arrived(chat_id)
             self._delivered(chat_id)
             self._clock.work.end()
 
-    def _hold_on(self, due: Due) -> _Hold | None:
-        hold = self._holds.get(due.chat_id)
-        return hold if hold is not None and due.id in hold.ids else None
+    async def _stumble(self, chat_id: ChatId, exc: Exception) -> None:
+        """What stops its chat again and again is given up: it must not hold up the others for ever."""
+        self._stumbled[chat_id] = self._stumbled.get(chat_id, 0) + 1
+        if self._stumbled[chat_id] < _MOST_STUMBLES:
+            return
+        del self._stumbled[chat_id]
+        with suppress(FencedOut):
+            error, now = f"could not be handled: {type(exc).__name__}", self._clock.now()
+            given_up = await until_stored(lambda: self._store.give_up(chat_id, error, now))
+            if given_up is not None:
+                self._tell(chat_id, given_up, None, Status.FAILED)
 
-    async def _deliver(self, due: Due) -> None:
+    async def _deliver_one(self, chat_id: ChatId, message_id: MessageId) -> None:
+        try:
+            due = await until_stored(lambda: self._store.this_due(chat_id, message_id))
+            if due is not None:
+                await self._deliver(due)
+        except FencedOut:
+            log.info("delivery_left", chat_id=chat_id)
+        except Exception:
+            log.exception("delivery_failed")  # its chat's own turn finds it again
+        finally:
+            self._clock.work.end()
+
+    async def _deliver(self, due: Due) -> bool:
+        """Whether it was sent, or may have been."""
         if not self._transport.connection.can_send:
             await self._later(due)
-            return
+            return False
+        if (forbidden := self._forbidden(due)) is not None:
+            await self._settle(due, Status.FAILED, forbidden)
+            return False
+        if await self._wait_for_turn(due):
+            return False  # the row may have changed meanwhile, and the connection too: all is looked at anew
+        prepared = await self._prepare(due)
+        if prepared is None:
+            return False
+        if due.outgoing.media_url is not None:
+            await until_stored(lambda: self._store.note_medium(due, self._clock.now()))
+        typed = await self._type(due)
+        async with self._turn_of(due):
+            record = await self._claim_and_send(due, prepared)
+        if record is not None:
+            await record()
+        elif typed:
+            await self._transport.set_typing(due.to, False)
+        return record is not None
+
+    async def _prepare(self, due: Due) -> object | None:
+        """What the transport takes; None where there is nothing to send, and the row says why."""
         outgoing = due.outgoing
         try:
-            prepared = await self._transport.prepare(
-                Content(text=outgoing.text, media_url=outgoing.media_url, media_type=outgoing.type)
+            return await self._transport.prepare(
+                Content(
+                    text=outgoing.text,
+                    media_url=outgoing.media_url,
+                    quoted=due.quoted,
+                    media_type=outgoing.type,
+                    voice=bool(outgoing.metadata.get("voice")),
+                    revokes=outgoing.revokes,
+                )
             )
-        except NotConnected:
-            await self._later(due)
-            return
+        except NotConnected as exc:
+            # Connected all the while, perhaps, and only this medium does not get through: less and less often.
+            age = self._clock.now() - due.queued_at
+            if age > self._policy.max_age:
+                await self._settle(due, Status.FAILED, str(exc))
+            else:
+                await self._later(due, at_least=age)
+            return None
         except SendRefused as exc:
             await self._settle(due, Status.FAILED, str(exc))
-            return
+            return None
         except Exception as exc:
             # Nothing has left, and what cannot be prepared must not hold up its chat for ever.
             log.exception("prepare_failed", outbox_id=due.id)
             await self._settle(due, Status.FAILED, type(exc).__name__)
-            return
-        typed = await self._type(due)
-        async with self._turn:
-            started = await self._claim_and_send(due, prepared)
-        if typed and not started:
-            await self._transport.set_typing(due.to, False)
+            return None
+
+    def _forbidden(self, due: Due) -> str | None:
+        """Why this one is not to be tried; None if it may be."""
+        return self._breaker.forbids(due) or self._pacer.forbids(due)
+
+    async def _wait_for_turn(self, due: Due) -> bool:
+        """Whether it had to wait: its chat's turn first, then the account's. Nothing is claimed meanwhile."""
+        if self._paced.get(due.chat_id) == due.id or due.outgoing.revokes is not None:
+            return False
+        self._paced[due.chat_id] = due.id
+        in_chat = await self._wait_until(self._pacer.turn_in_chat(due), due, "pace.per_chat")
+        return await self._wait_until(self._pacer.turn_of_account(due), due, "pace.per_account") or in_chat
+
+    async def _wait_until(self, at: datetime, due: Due, key: str) -> bool:
+        if (wait := at - self._clock.now()) <= timedelta(0):
+            return False
+        waited = f"waited {wait.total_seconds():.0f} s for its turn ({key})"
+        await until_stored(lambda: self._store.note_wait(due, waited))
+        await self._clock.sleep(wait)
+        return True
+
+    def _turn_of(self, due: Due) -> AbstractAsyncContextManager[None]:
+        # First contacts always one by one: after a refusal the next must not be on its way already.
+        in_turn = self._transport.one_at_a_time or due.is_first_contact
+        return self._turn if in_turn else nullcontext()
 
     async def _type(self, due: Due) -> bool:
         duration = self._policy.typing_time(due.outgoing.text)
@@ -199,63 +300,95 @@ class Outbox:
         await self._clock.sleep(duration)
         return True
 
-    async def _claim_and_send(self, due: Due, prepared: object) -> bool:
-        """Whether the send was started."""
+    async def _claim_and_send(self, due: Due, prepared: object) -> Record | None:
+        """None: the send was not started. Else what is left to be done about it, out of turn."""
         if not self._transport.connection.can_send:
             await self._later(due)
-            return False
-        if self._hold_on(due) is not None:
-            return False
+            return None
+        if self.holds.on(due) is not None:
+            return None
+        if (forbidden := self._forbidden(due)) is not None:
+            # While this one was typed another was refused, or was the last of the day.
+            await self._settle(due, Status.FAILED, forbidden)
+            return None
         # With the look at the hold, before the first await: a reply is either held back or on its way.
-        self._claimed.setdefault(due.chat_id, set()).add(due.id)
+        self.holds.set_out(due)
+        self._pacer.set_out(due)
         stamp = self._marks.stamp()
         now = self._clock.now()
         claim = await until_stored(lambda: self._store.claim(due, now, now - self._policy.max_age))
         if claim is not Claim.CLAIMED:
+            self._pacer.came_back(due)
             if claim is Claim.CANCELLED:
                 self._tell(due.chat_id, due.id, None, Status.CANCELLED)
-            return False
+            return None
+        passing(Point.CLAIMED)
         if due.fenced and self._marks.human_since(due.jids, stamp):
-            await self._settle(due, Status.CANCELLED, "a human took over")
-            return False
-        await self._send(due, prepared, stamp)
-        return True
+            self._pacer.came_back(due)
+            # Whether it was one is known once it is committed; then the epoch tells the next claim.
+            now = self._clock.now()
+            await until_stored(lambda: self._store.settle(due, Status.QUEUED, "a human is writing", now))
+            return None
+        return await self._send(due, prepared, stamp)
 
-    async def _send(self, due: Due, prepared: object, stamp: int) -> None:
+    async def _send(self, due: Due, prepared: object, stamp: int) -> Record:
         # The last look was just before: no await may come in between, nor before the transport's own first step.
         try:
             sent = await self._transport.send(due.to, prepared)
         except NotConnected:
-            await self._later(due)
+            self._pacer.came_back(due)
+            return partial(self._later, due)
+        except SendPostponed as exc:
+            self._pacer.came_back(due)
+            late = due.attempts + 1 >= _MOST_POSTPONEMENTS
+            return (
+                partial(self._settle, due, Status.FAILED, str(exc))
+                if late
+                else partial(self._later, due, str(exc))
+            )
         except SendRefused as exc:
-            await self._settle(due, Status.FAILED, str(exc))
+            self._pacer.came_back(due)
+            if isinstance(exc, ReachOutLimited):
+                self._breaker.refused(due)
+            return partial(self._settle, due, Status.FAILED, str(exc))
         except SendUnconfirmed as exc:
-            await self._settle(due, Status.UNKNOWN, str(exc), overlapped=self._overlapped(due, stamp))
+            return partial(
+                self._settle, due, Status.UNKNOWN, str(exc), overlapped=self._overlapped(due, stamp)
+            )
         except Exception as exc:
             # Whether it has left is not known, so it is never tried again.
             log.exception("send_failed", outbox_id=due.id)
             error = type(exc).__name__
-            await self._settle(due, Status.UNKNOWN, error, overlapped=self._overlapped(due, stamp))
-        else:
-            await self._mark_sent(due, sent, overlapped=self._overlapped(due, stamp))
+            return partial(self._settle, due, Status.UNKNOWN, error, overlapped=self._overlapped(due, stamp))
+        self._breaker.went_out(due)
+        return partial(self._mark_sent, due, sent, overlapped=self._overlapped(due, stamp))
 
     def _overlapped(self, due: Due, stamp: int) -> bool:
         return due.fenced and self._marks.human_since(due.jids, stamp)
 
     async def _mark_sent(self, due: Due, sent: Sent, *, overlapped: bool) -> None:
+        passing(Point.SENT)
         status = await until_stored(
             lambda: self._store.mark_sent(due, sent.external_id, sent.at, overlapped=overlapped)
         )
-        self._events.tell(Said(due=due, external_id=sent.external_id))
-        self._tell(due.chat_id, due.id, sent.external_id, Status.SENT)
-        if status is not Status.SENT:
+        passing(Point.MARKED)
+        if (revoked := due.outgoing.revokes) is not None:
+            await until_stored(lambda: self._store.note_taken_back(due, sent.at))
+            self._events.tell(TakenBack(due=due, external_id=revoked))
+        else:
+            self._events.tell(Said(due=due, external_id=sent.external_id))
+        if status is not None:
+            self._tell(due.chat_id, due.id, sent.external_id, Status.SENT)
+        if status not in (None, Status.SENT):
             self._tell(due.chat_id, due.id, sent.external_id, status)
 
-    async def _later(self, due: Due) -> None:
-        """Nothing has left this machine, so that trying again cannot reach the customer twice."""
-        pause = min(_BACKOFF * 2 ** min(due.attempts, 10), _LONGEST_BACKOFF)
+    async def _later(
+        self, due: Due, reason: str = "not connected", *, at_least: timedelta = timedelta()
+    ) -> None:
+        """Nothing has reached anybody, so that trying again cannot reach the customer twice."""
+        pause = min(max(_BACKOFF * 2 ** min(due.attempts, 10), at_least), _LONGEST_BACKOFF)
         at = self._clock.now() + pause
-        await until_stored(lambda: self._store.settle(due, Status.QUEUED, "not connected", at))
+        await until_stored(lambda: self._store.settle(due, Status.QUEUED, reason, at))
 
     async def _settle(self, due: Due, status: Status, error: str, *, overlapped: bool = False) -> None:
         now = self._clock.now()

@@ -9,37 +9,51 @@ the lane at once (the mark), and for good once it is committed (the epoch).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from time import monotonic
 
 import structlog
 
+from bot.automatic import Automatic
+from bot.breaker import Breaker
+from bot.chats import KnownChats
 from bot.classify import classify
 from bot.clock import Clock
+from bot.crashpoints import Point, passing
 from bot.desk import Desk, Hooks, Stores
 from bot.events import Decided, Events, StatusMoved
 from bot.inbox import Inbox
 from bot.lanes import Lane, Lanes
 from bot.marks import HumanMarks, Mark
 from bot.metrics import Metrics
+from bot.notices import OwnerNotices
 from bot.outbox import Outbox
+from bot.pacing import Pacer
+from bot.past import Past
 from bot.policy import Policy
 from bot.retry import until_stored
+from bot.rhythm import Rhythm
 from bot.roles import Roles
-from bot.transports.base import Transport
+from bot.slips import Slips
+from bot.transports.base import History, Transport
+from bot.upkeep import Upkeep
+from bot.watch import Watch
 from flows.registry import Flows
 from storage.models import (
+    GROUP_SERVER,
+    MEDIA,
     Account,
     Action,
     Address,
     Arrival,
     ChatId,
+    ChatNamed,
+    HumanSeen,
     InboundMessage,
     Jid,
     Merge,
     Message,
-    PauseReason,
     Receipt,
     Recorded,
     StatusChange,
@@ -49,8 +63,8 @@ from storage.models import (
 
 log = structlog.get_logger(__name__)
 
-_CHATS_REMEMBERED = 200_000
-_RECEIPTS_KEPT = timedelta(days=30)
+_LEFT_AFTER = timedelta(seconds=15)
+"""Longer than what this daemon has recorded takes to come into its lane, where it is known."""
 
 
 class Pipeline:
@@ -68,57 +82,114 @@ class Pipeline:
         policy: Policy,
         events: Events,
         metrics: Metrics,
+        media_noted: Callable[[], None] = lambda: None,
     ) -> None:
         self.account = account
+        self._media_noted = media_noted
         self._stores = stores
         self._clock = clock
         self._policy = policy
         self._events = events
         self._metrics = metrics
         self._roles = Roles(tenant)
+        # The configuration names the owner of the first number; a tenant's further ones are their own.
+        self._checks_owner = account.name == tenant.instance_name
         self._marks = HumanMarks()
-        self._chats: dict[Jid, ChatId] = {}
+        self._chats = KnownChats()
         self._store_failed = False
         self._recovering: asyncio.Task[None] | None = None
         self._pausing: set[asyncio.Task[None]] = set()
-        self.outbox = Outbox(stores.outbox, transport, self._marks, clock, policy, events, self._delivered)
-        hooks = Hooks(wake=self.outbox.wake, interrupt=self._interrupt, interrupt_all=self._interrupt_all)
-        desk = Desk(account, stores, flows, self._roles, clock, policy, events, hooks)
-        self._lanes = Lanes(desk, self.outbox, clock, policy)
-        self.inbox = Inbox(account, stores.messages, stores.outbox, clock, self)
+        self.breaker = Breaker(clock, self._roles.is_own)
+        sends = Events()
+        sends.listen(events.tell)
+        pacer = Pacer(clock, policy.pace, self._roles.is_told)
+        self.outbox = Outbox(
+            stores.outbox, transport, self._marks, clock, policy, sends, self._delivered, self.breaker, pacer
+        )
+        self.upkeep = Upkeep(account, stores, clock, policy)
+        self.notices = OwnerNotices(
+            account, stores.database, stores.tenants, stores.messages, stores.outbox, self.outbox, self._roles,
+            clock, lambda: transport.connection.can_send,
+        )  # fmt: skip
+        self.breaker.listen(self.notices.on_limit)
+        pacer.listen(self.notices.on_cap)
+        self.watch = Watch(
+            account, stores.database, stores.tenants, stores.sessions, self.notices, clock,
+            lambda: self.breaker.show(transport.connection),
+        )  # fmt: skip
+        sends.listen(self.watch.hear)
+        self._automatic = Automatic(
+            account, stores.database, stores.messages, stores.sessions, stores.automatic, stores.outbox, self.outbox,
+            self._roles, clock, policy,
+        )  # fmt: skip
+        hooks = Hooks(
+            wake=self.outbox.wake,
+            hasten=self.outbox.hasten,
+            interrupt=self._interrupt,
+            interrupt_all=self._interrupt_all,
+            relearn=self._automatic.reload,
+            resumed=self._resumed,
+        )
+        self._rhythm = Rhythm(clock, policy.loops)
+        sends.listen(self._rhythm.hear)
+        desk = Desk(
+            account, stores, flows, self._roles, clock, policy, events, hooks, self.notices, self._rhythm
+        )
+        self._slips = Slips(
+            account, stores.database, stores.messages, stores.sessions, stores.outbox, self.outbox, self._roles,
+            clock, policy,
+        )  # fmt: skip
+        self._lanes = Lanes(desk, self.outbox.holds, clock, policy)
+        self.inbox = Inbox(account, stores.messages, stores.outbox, clock, self, self._automatic.sift)
+        self.past = Past(account, stores.messages, self.inbox, clock, metrics, self._classify, self.merged)
 
     # -- seen: synchronous, in the order of the transport's events --
 
-    def receive(self, event: InboundMessage | Receipt | Typing) -> None:
+    def receive(self, event: InboundMessage | HumanSeen | History | Receipt | Typing | ChatNamed) -> None:
         """Take an event in, at once and in order; nothing here awaits."""
         match event:
             case InboundMessage():
                 self._receive_message(event)
-            case Receipt():
+            case HumanSeen():
+                self._receive_human(event)
+            case History():
+                self.past.put(event)
+            case Receipt() | ChatNamed():
                 self.inbox.put(event)
             case Typing():
                 self._receive_typing(event)
 
     def linked(self, own: tuple[Jid, ...]) -> None:
         """The account's own addresses are known."""
-        if own and not self._roles.link(own):
+        if own and not self._roles.link(own) and self._checks_owner:
+            self._checks_owner = False  # it stays so, at every connect
             log.warning(
                 "owner_is_not_the_linked_number", account=self.account.name, notices="to the linked number"
             )
 
     def _receive_message(self, event: InboundMessage) -> None:
-        self._roles.learn(event.sender)
-        for address in (event.chat, event.sender):
-            self._marks.learn(address)
-        arrival = classify(event, self._roles, self._policy)
+        arrival = self._classify(event)
         mark = None
         if arrival.takes_over:
             # Before the first await, and before the commit: no send of the bot starts after this line.
             mark = self._marks.put(event.chat.jids, self._known_lanes(event.chat.jids))
         self.inbox.put(arrival, mark)
+        passing(Point.SEEN)
+
+    def _receive_human(self, event: HumanSeen) -> None:
+        self._marks.learn(event.chat)
+        mark = self._marks.put(event.chat.jids, self._known_lanes(event.chat.jids))
+        self._take_over(event.chat, event.at, mark)
+
+    def _classify(self, event: InboundMessage) -> Arrival:
+        self._roles.learn(event.sender)
+        for address in (event.chat, event.sender):
+            self._marks.learn(address)
+        return self._automatic.judge(classify(event, self._roles, self._policy))
 
     def _receive_typing(self, event: Typing) -> None:
-        if event.typing:
+        # In a group it may be anybody: whoever has asked there is not waited for.
+        if event.typing and not event.chat.jid.endswith(f"@{GROUP_SERVER}"):
             for lane in self._known_lanes(event.chat.jids):
                 lane.typing()
 
@@ -127,17 +198,28 @@ class Pipeline:
     def recorded(self, recorded: Recorded, mark: Mark | None) -> None:
         """A message is safe in the store: now it may be acted on."""
         message = recorded.message
-        self._remember(recorded.arrival.event.chat.jids, message.chat_id)
+        self._chats.remember(recorded.arrival.event.chat.jids, message.chat_id)
         if recorded.is_new:
             self._metrics.count_message(self.account.name, message.direction, message.author)
+            if message.type in MEDIA:
+                self._media_noted()
         if recorded.action is not None:
             self._tell(message, recorded.action)
         if mark is not None:
             self._stand_aside(recorded, mark)
+        if recorded.changed is not None and (lane := self._lanes.find(message.chat_id)) is not None:
+            lane.change(recorded.changed)
+        self._automatic.recorded(recorded)
+        if recorded.is_new and (slip := recorded.arrival.slip) is not None:
+            self._slips.recorded(message, slip)
         if recorded.action is None:
+            self._rhythm.note(message)
             self._lanes.lane(message.chat_id).push(message)
 
     def _stand_aside(self, recorded: Recorded, mark: Mark) -> None:
+        if recorded.action is Action.IGNORED_AUTOMATIC:
+            self._marks.withdraw(mark)
+            return
         if recorded.is_new:
             lane = self._lanes.find(recorded.message.chat_id)
             if lane is not None:
@@ -151,27 +233,30 @@ class Pipeline:
         """A message cannot be stored. It is out of the way; a human's pauses its chat all the same."""
         self._metrics.count_decision(Action.QUARANTINED)
         if mark is not None:
-            self._pausing.add(task := asyncio.create_task(self._pause_anyway(arrival.event.chat, mark)))
-            task.add_done_callback(self._pausing.discard)
+            self._take_over(arrival.event.chat, arrival.event.sent_at, mark)
 
-    async def _pause_anyway(self, chat: Address, mark: Mark) -> None:
+    def _take_over(self, chat: Address, at: datetime, mark: Mark) -> None:
+        """Pause for a human whose words cannot be recorded."""
+        self._pausing.add(task := asyncio.create_task(self._pause(chat, at, mark)))
+        task.add_done_callback(self._pausing.discard)
+
+    async def _pause(self, chat: Address, at: datetime, mark: Mark) -> None:
         with self._clock.work.doing():
-            await until_stored(lambda: self._pause(chat))
+            await until_stored(lambda: self._store_takeover(chat, at))
             self._marks.settle(mark)
 
-    async def _pause(self, chat: Address) -> None:
+    async def _store_takeover(self, chat: Address, at: datetime) -> None:
         now = self._clock.now()
         chat_id = await self._stores.messages.identify(self.account, chat, now)
         async with self._stores.database.transaction() as connection:
-            await self._stores.sessions.pause(connection, chat_id, PauseReason.HUMAN_TAKEOVER, now, None)
+            await self._stores.sessions.take_over(connection, chat_id, at, now)
+        self._interrupt(chat_id)
 
     def merged(self, merge: Merge) -> None:
         """Two chats have become one: what waits in the lane of the one that is gone goes on in the other."""
         log.info("chats_merged", keep=merge.keep, gone=merge.gone)
         self._lanes.merge(merge.keep, merge.gone)
-        for jid, chat_id in self._chats.items():
-            if chat_id == merge.gone:
-                self._chats[jid] = merge.keep
+        self._chats.merged(merge)
 
     def receipts(self, changes: Sequence[StatusChange]) -> None:
         """Statuses of ours have moved forward."""
@@ -202,20 +287,54 @@ class Pipeline:
         """Whether what has arrived is waiting for a store that does not take it."""
         return self._store_failed
 
+    async def start(self) -> None:
+        """Go on where the last daemon ended, but in chats whose owner wants them to go on from now."""
+        left = await until_stored(
+            lambda: self._stores.sessions.leave_backlog(self.account, self._clock.now())
+        )
+        for _ in range(left):
+            self._metrics.count_decision(Action.IGNORED_TOO_OLD)
+        if left:
+            log.info("backlog_left", count=left)
+        await self._automatic.load()
+        await self.recover()
+
+    async def take_up_left(self) -> None:
+        """Take up what another daemon has recorded here after its time was up: it could not decide it."""
+        await self._take_up(self._clock.now() - _LEFT_AFTER)
+
     async def recover(self) -> None:
         """Take up what is recorded and undecided: after a crash, or after the store was away."""
         for admin in await until_stored(lambda: self._stores.sessions.lids_of(self._roles.admins)):
             self._roles.learn(admin)
-        messages = await until_stored(lambda: self._stores.messages.undecided(self.account))
+        await self._take_up(None)
+
+    async def _take_up(self, before: datetime | None) -> None:
+        messages = await until_stored(lambda: self._stores.messages.undecided(self.account, before))
         for message in messages:
-            self._remember((message.chat_jid,), message.chat_id)
+            self._chats.remember((message.chat_jid,), message.chat_id)
             self._lanes.lane(message.chat_id).push(message)
-        if messages:
+        if messages and before is None:
             log.info("undecided_taken_up", count=len(messages))
+
+    async def take_up_backlog(self) -> None:
+        """Hand to their lanes what asks once more, since the bot is back and nobody has answered it."""
+        for message in await until_stored(lambda: self._stores.messages.reopened(self.account)):
+            self._chats.remember((message.chat_jid,), message.chat_id)
+            self._lanes.lane(message.chat_id).push(message)
+
+    def _resumed(self) -> None:
+        async def take_up() -> None:
+            with self._clock.work.doing():
+                await self.take_up_backlog()
+
+        self._pausing.add(task := asyncio.create_task(take_up()))
+        task.add_done_callback(self._pausing.discard)
 
     async def close(self) -> None:
         """Stop where things stand: what is undecided or queued stays so in the store."""
         await self._lanes.close()
+        await self.notices.close()
         await self.outbox.close()
         if self._recovering is not None:
             self._recovering.cancel()
@@ -226,7 +345,12 @@ class Pipeline:
     async def resume_due(self) -> tuple[ChatId, ...]:
         """End the pauses of the tenant's chats whose time has come."""
         now = self._clock.now()
-        resumed = await self._stores.sessions.resume_due(now)
+        async with self._stores.database.transaction() as connection:
+            resumed = await self._stores.sessions.resume_due(now, connection)
+            if resumed:
+                await self.watch.returned(resumed, connection)
+        if resumed:
+            passing(Point.RESUMED)
         for one in resumed:
             self._metrics.observe_resume_lag((now - one.due_at).total_seconds())
             self._interrupt(one.chat_id)
@@ -243,12 +367,6 @@ class Pipeline:
             )
         return tuple(one.chat_id for one in resumed)
 
-    async def clean(self) -> int:
-        """Make the months ahead, and forget receipts that nothing ever claimed; returns how many."""
-        now = self._clock.now()
-        await self._stores.messages.ensure_months(now)
-        return await self._stores.outbox.forget_receipts(now - _RECEIPTS_KEPT)
-
     def _delivered(self, chat_id: ChatId) -> None:
         if (lane := self._lanes.find(chat_id)) is not None:
             lane.delivered()
@@ -261,14 +379,7 @@ class Pipeline:
         self._lanes.interrupt_all()
 
     def _known_lanes(self, jids: Sequence[Jid]) -> list[Lane]:
-        chat_ids = {self._chats[j] for j in jids if j in self._chats}
-        return [lane for c in chat_ids if (lane := self._lanes.find(c)) is not None]
-
-    def _remember(self, jids: Sequence[Jid], chat_id: ChatId) -> None:
-        if len(self._chats) > _CHATS_REMEMBERED:
-            self._chats.clear()
-        for jid in jids:
-            self._chats[jid] = chat_id
+        return [lane for c in self._chats.behind(jids) if (lane := self._lanes.find(c)) is not None]
 
     def _tell(self, message: Message, action: Action) -> None:
         self._events.tell(

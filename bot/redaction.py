@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 BODY_KEYS = frozenset({"text", "body", "raw", "caption", "prompt", "push_name", "qr"})
@@ -37,6 +38,8 @@ _QUOTED_INPUT = (
     (re.compile(rf"(DETAIL:  ?){_QUOTE}", re.S), r"\1[row]"),
     (re.compile(r"(input_value=).*?(, input_type=)", re.S), r"\1[value]\2"),
 )
+# A plain word and a moment, as most of what is logged: nothing of the above and below can be in one.
+_HARMLESS = re.compile(r"[A-Za-z_.]*|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 _JID = re.compile(r"\+?[\w.-]+(:\d+)?@(s\.whatsapp\.net|c\.us|g\.us|lid|hosted|newsletter|broadcast)\b")
 _WRITTEN_NUMBER = re.compile(r"(?<![\w.])\+\d(?:[ ().-]{0,2}\d){7,14}(?!\d)")
 # Neither a part of a word (a message id in hex), nor of a decimal, nor of `line-12345678` or a UUID.
@@ -45,6 +48,8 @@ _BARE_NUMBER = re.compile(r"(?<![\w.-])\d{8,15}(?![\w]|\.\d|-\w)")
 
 def redact(text: str, *, keep_digits: bool = False) -> str:
     """The text without keys, logins, quoted input, addresses and, unless `keep_digits`, phone numbers."""
+    if _HARMLESS.fullmatch(text):
+        return text
     for pattern, instead in (*_SECRETS, *_QUOTED_INPUT):
         text = pattern.sub(instead, text)
     text = _JID.sub("[jid]", text)
@@ -58,15 +63,24 @@ def redact_values(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _redact_value(str(key), value) for key, value in values.items() if key not in BODY_KEYS}
 
 
+@lru_cache(maxsize=1000)
+def _hidden(key: str) -> str | None:
+    """What stands in the place of any value of this key; None: it depends on the value."""
+    if _PHONE_KEY.search(key):
+        return "[number]"
+    return "[key]" if _SECRET_KEY.search(key) else None
+
+
 def _redact_value(key: str, value: Any) -> Any:
     if value is None or isinstance(value, bool | float):
         return value
-    if _PHONE_KEY.search(key):
-        return "[number]"
-    if isinstance(value, int):
+    hidden = _hidden(key)
+    if isinstance(value, int) and hidden != "[number]":
         return value
-    if _SECRET_KEY.search(key):
-        return "[key]"
+    if hidden:
+        return hidden
+    if isinstance(value, str):
+        return redact(value, keep_digits=key in ID_KEYS)
     if isinstance(value, Mapping):
         return redact_values(value)
     if isinstance(value, list | tuple | set | frozenset):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from storage.models import LID_SERVER, PHONE_SERVER, Address, Jid, Role, Tenant
 
@@ -17,6 +17,7 @@ class Roles:
 
     def __init__(self, tenant: Tenant) -> None:
         self._configured = phone_jid(tenant.owner)
+        self._notified: Jid | None = None
         self._linked: tuple[Jid, ...] = ()
         self._admins: frozenset[Jid] = frozenset()
         self._lids: dict[Jid, Jid] = {}
@@ -30,6 +31,7 @@ class Roles:
     def update(self, tenant: Tenant) -> None:
         """The tenant's numbers as they are now."""
         self._configured = phone_jid(tenant.owner)
+        self._notified = phone_jid(tenant.notify.to) if tenant.notify.to else None
         self._admins = frozenset(phone_jid(a) for a in tenant.admins)
         self._lids = {lid: admin for lid, admin in self._lids.items() if admin in self._admins}
 
@@ -40,6 +42,15 @@ class Roles:
         A number that is only configured may be a stranger's.
         """
         return self._linked[0] if self._linked else self._configured
+
+    def is_told(self, jids: Collection[Jid]) -> bool:
+        """Whether it is where the owner is told things: the account's own chat, or the number for notices."""
+        return self.is_own(jids) or self.notified in jids
+
+    @property
+    def notified(self) -> Jid:
+        """Where the owner is told things unasked: the number that was chosen for it, else as `owner`."""
+        return self._notified or self.owner
 
     def link(self, own: tuple[Jid, ...]) -> bool:
         """The account's own addresses, the phone number first; False when the configuration names another owner."""

@@ -23,7 +23,9 @@ from storage.models import ChatId
 log = structlog.get_logger(__name__)
 
 _EVERY_SECOND = timedelta(seconds=1)
+_EVERY_TEN_SECONDS = timedelta(seconds=10)
 _EVERY_HALF_MINUTE = timedelta(seconds=30)
+_EVERY_MINUTE = timedelta(minutes=1)
 _EVERY_HOUR = timedelta(hours=1)
 _GRACE_SECONDS = 30
 
@@ -38,15 +40,19 @@ class Job:
 
 
 class Scheduler:
-    """The jobs of one daemon."""
+    """The jobs of one daemon, for the accounts that it serves at that moment."""
 
-    def __init__(self, pipelines: Sequence[Pipeline], clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, pipelines: Callable[[], Sequence[Pipeline]], clock: Clock, metrics: Metrics) -> None:
         self._pipelines = pipelines
         self._clock = clock
         self._metrics = metrics
         self._jobs = (
             Job(name="auto_resume", every=_EVERY_SECOND, run=self.resume_due),
             Job(name="outbox", every=_EVERY_HALF_MINUTE, run=self._watch_outbox),
+            Job(name="people", every=_EVERY_MINUTE, run=self._read_numbers),
+            Job(name="left_behind", every=_EVERY_TEN_SECONDS, run=self._take_up_left),
+            Job(name="watch", every=_EVERY_HALF_MINUTE, run=self._watch),
+            Job(name="notices", every=_EVERY_SECOND, run=self._tell_owners),
             Job(name="clean", every=_EVERY_HOUR, run=self.clean),
         )
         self._apscheduler = AsyncIOScheduler(timezone="UTC")
@@ -79,19 +85,45 @@ class Scheduler:
         resumed: list[ChatId] = []
         for pipeline in self._tenants():
             resumed += await pipeline.resume_due()
+        for pipeline in self._pipelines():
+            # Also where SQL, or another process, has ended a pause.
+            await pipeline.take_up_backlog()
         return tuple(resumed)
 
     async def clean(self) -> int:
         """Make the months ahead, and drop what nobody will ask for."""
-        return sum([await pipeline.clean() for pipeline in self._pipelines])
+        return sum([await pipeline.upkeep.clean() for pipeline in self._pipelines()])
 
     async def _watch_outbox(self) -> None:
-        for pipeline in self._pipelines:
+        for pipeline in self._pipelines():
             await pipeline.outbox.expire()
+
+    async def _read_numbers(self) -> None:
+        for pipeline in self._tenants():
+            await pipeline.upkeep.read_numbers()
+
+    async def _take_up_left(self) -> None:
+        for pipeline in self._pipelines():
+            await pipeline.take_up_left()
+
+    async def _watch(self) -> None:
+        for pipeline in self._pipelines():
+            await pipeline.watch.look_at_number()
+        for pipeline in self._tenants():
+            await pipeline.watch.look_at_chats()
+
+    async def _tell_owners(self) -> None:
+        """Each number tells its own notices; those of numbers that cannot send, another one of the tenant."""
+        for tenant_id in {p.account.tenant_id for p in self._pipelines()}:
+            of_tenant = [p for p in self._pipelines() if p.account.tenant_id == tenant_id]
+            mute = [p.account.account_id for p in of_tenant if not p.notices.can_tell]
+            for pipeline in of_tenant:
+                if pipeline.notices.can_tell:
+                    await pipeline.notices.tell_due(mute)
 
     def _tenants(self) -> list[Pipeline]:
         """One pipeline of each tenant: sessions are the tenant's, whatever the account."""
-        return list({p.account.tenant_id: p for p in self._pipelines}.values())
+        return list({p.account.tenant_id: p for p in self._pipelines()}.values())
 
     async def _run(self, job: Job) -> None:
         try:

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from bot.cli import store_of
+from bot.commands import store_of
 from bot.config import Config
 from bot.roles import phone_jid
 from storage.database import Database
-from storage.models import Account, MessageId, MessageType, Outgoing
+from storage.models import Account, MessageId, MessageType, Origin, Outgoing
 from storage.outbox import OutboxStore
 from storage.tenants import TenantStore
 
@@ -33,24 +33,31 @@ async def send_and_log(
     media_type: MessageType = MessageType.TEXT,
     metadata: Mapping[str, Any] | None = None,
     fenced: bool = True,
+    by_human: bool = False,
 ) -> MessageId:
-    """Record a message to a customer who has written before, and leave it to the daemon to send.
+    """Record a message to a customer who has written before, or to whom you have, and leave it to the daemon to send.
 
     `to` is a phone number. A fenced message is dropped when the chat is paused, or a human speaks there,
     before it has gone out; a message that must arrive all the same is sent with `fenced=False`.
+    `by_human`: a person wrote it, in a program of yours: it goes out, and takes the chat over as from the phone.
     Returns its id, with which `sidestep why` and the outbox know it. Raises NobodyThere, StorageError.
     """
     outgoing = Outgoing(
-        text=text, type=media_type, media_url=media_url, metadata=metadata or {}, fenced=fenced
-    )
+        text=text, type=media_type, media_url=media_url, metadata={**(metadata or {}), "origin": Origin.API},
+        fenced=fenced,
+    )  # fmt: skip
     async with store_of(config) as database:
         for account in await _accounts(config, database):
             store = OutboxStore(database, account)
             chat_id = await store.chat_at(phone_jid(to))
+            if chat_id is not None and by_human:
+                return await store.speak(chat_id, outgoing, datetime.now(UTC))
             if chat_id is not None:
                 epoch = await store.epoch(chat_id) if fenced else None
                 return await store.enqueue(chat_id, outgoing, datetime.now(UTC), epoch=epoch)
-    raise NobodyThere("nobody with this number has written to you yet, and Sidestep writes to nobody first")
+    raise NobodyThere(
+        "nobody with this number has written to you yet, nor you to them, and Sidestep writes to nobody first"
+    )
 
 
 async def _accounts(config: Config, database: Database) -> list[Account]:

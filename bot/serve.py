@@ -6,16 +6,17 @@ import asyncio
 
 import structlog
 
-from bot.cli import store_of
 from bot.clock import SystemClock
+from bot.commands import replica_of, store_of
 from bot.config import Config, warnings
 from bot.daemon import Daemon, stop_on_signals
 from bot.http.app import build_app
+from bot.http.ingest import ingest_route
 from bot.http.server import listen
 from bot.http.server import serve as serve_http
 from bot.metrics import Metrics
 from bot.pair import TerminalPairing
-from bot.wiring import whatsapp, wire
+from bot.wiring import ingest, keeper_of, whatsapp, wire
 from storage.database import Database
 
 log = structlog.get_logger(__name__)
@@ -34,11 +35,30 @@ async def serve(config: Config) -> None:
     log.info("http_listening", host=config.http.host, port=listening.getsockname()[1])
     clock, metrics = SystemClock(), Metrics()
     with listening:
-        async with store_of(config, connections=_CONNECTIONS) as database, stop_on_signals() as stop:
+        async with (
+            store_of(config, connections=_CONNECTIONS) as database,
+            replica_of(config) as replica,
+            stop_on_signals() as stop,
+        ):
             make = whatsapp(config, database, clock)
-            async with wire(config, database, clock, make, TerminalPairing(), metrics=metrics) as daemon:
+            keeper = keeper_of(config, database)
+            pairing = TerminalPairing()
+            async with wire(
+                config,
+                database,
+                clock,
+                make,
+                pairing,
+                metrics=metrics,
+                keeper=keeper,
+                replica=replica,
+                # Our own PostgreSQL ends with whoever runs it: nobody could take over from that one.
+                stand_by=config.database.url is not None,
+            ) as daemon:
+                token = config.http.token
+                routes = [ingest_route(ingest(config, database, clock, metrics), token)]
                 app = build_app(
-                    health=daemon, metrics=metrics, cron=daemon.scheduler.cron, token=config.http.token
+                    health=daemon, metrics=metrics, cron=daemon.scheduler.cron, token=token, routes=routes
                 )
                 http = asyncio.create_task(serve_http(app, listening, stop), name="http")
                 deadline = asyncio.create_task(_set_deadline(database, stop), name="deadline")

@@ -6,7 +6,7 @@ Phone numbers become addresses here, and what goes out comes back as plain lines
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +20,7 @@ from bot.transports.base import PairingCode
 from bot.transports.memory import MemoryTransport
 from bot.wiring import wire
 from storage.database import Database
+from storage.leftovers import is_known
 from storage.models import (
     GROUP_SERVER,
     PHONE_SERVER,
@@ -40,7 +41,10 @@ CUSTOMER = "+5511988880001"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """Something that a person says. `chat` is a number, or with `group` ignored; `sender` speaks in a group."""
+    """Something that a person says. `chat` is a number, or with `group` ignored; `sender` speaks in a group.
+
+    `device` is the one of the owner's: 0 the phone.
+    """
 
     who: str
     text: str
@@ -53,6 +57,7 @@ class Line:
     type: MessageType = MessageType.TEXT
     mentions_me: bool = False
     reply_to: ExternalId | None = None
+    device: int = 0
 
 
 class _NobodyPairs:
@@ -63,12 +68,25 @@ class _NobodyPairs:
 class Simulation:
     """One daemon with one account, and everybody's phones."""
 
-    def __init__(self, config: Config, daemon: Daemon, transport: MemoryTransport, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: Config,
+        daemon: Daemon,
+        transports: Sequence[MemoryTransport],
+        clock: Clock,
+        database: Database,
+    ) -> None:
         self._clock = clock
+        self._database = database
         self.daemon = daemon
-        self.transport = transport
+        self._transports = transports
         self.owner = config.tenants[0].owner
         self.admins = config.tenants[0].admins
+
+    @property
+    def transport(self) -> MemoryTransport:
+        """The account's, and since it was last taken up: each time it has a new one."""
+        return self._transports[-1]
 
     async def say(self, line: Line) -> None:
         """Somebody writes; returns when it is recorded."""
@@ -89,6 +107,12 @@ class Simulation:
         )
         await self.recorded()
 
+    async def knows(self, external_id: ExternalId) -> bool:
+        """Whether a message of this id was sent, in this run or in an earlier one on the same database."""
+        if any(m.external_id == external_id for m in self.transport.sent):
+            return True
+        return await is_known(self._database, external_id)
+
     def type(self, chat: str, typing: bool) -> None:
         """A customer starts or stops composing."""
         self.transport.arrive(Typing(chat=Address(jid=phone_jid(chat)), typing=typing))
@@ -106,6 +130,9 @@ class Simulation:
             from_me=from_me,
             to_self=from_me and chat == own,
             is_group=line.group is not None,
+            sender_device=line.device if from_me else 0,
+            # The clock stands still between lines: only a time of its own makes one follow upon another.
+            metadata={"typed": True} if from_me and line.at is None else {},
             push_name=line.name,
             type=line.type,
             text=line.text,
@@ -139,4 +166,4 @@ async def simulated(
         # What a killed one has left is under way before anybody asks whether anything is.
         for line in daemon.lines:
             await line.pipeline.outbox.take_up()
-        yield Simulation(config, daemon, transports[0], clock)
+        yield Simulation(config, daemon, transports, clock, database)

@@ -7,19 +7,17 @@ acknowledged by the library before we have stored it. So being away is the safe 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 import structlog
 
 from bot.clock import Clock
 from bot.http.health import DatabaseHealth
-from bot.pipeline import Pipeline
-from bot.transports.base import Transport
+from bot.line import Line
 from storage.database import Database
 from storage.errors import StoreUnavailable
-from storage.hold import Hold
+from storage.lease import Leases
 
 log = structlog.get_logger(__name__)
 
@@ -28,23 +26,17 @@ _PERIOD_SECONDS = 0.25
 _PROBE_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One account: its way to the platform and its path through the daemon."""
-
-    transport: Transport
-    pipeline: Pipeline
-
-
 class StoreWatch:
-    """One database, and the lines that depend on it.
+    """One database, the leases in it that let us serve, and the lines that depend on both; `lines` are those of now.
 
     A store that hangs tells nothing, so what is judged is the time since anything last went well.
     """
 
-    def __init__(self, database: Database, hold: Hold, lines: Sequence[Line], clock: Clock) -> None:
+    def __init__(
+        self, database: Database, leases: Leases, lines: Callable[[], Sequence[Line]], clock: Clock
+    ) -> None:
         self._database = database
-        self._hold = hold
+        self._leases = leases
         self._lines = lines
         self._clock = clock
         self._good_at = monotonic()
@@ -75,24 +67,24 @@ class StoreWatch:
             async with asyncio.timeout(_PROBE_SECONDS):
                 await self._database.fetchval("SELECT 1")
                 # After an outage, or a failover, another daemon may have been quicker.
-                taken = await self._hold.take()
+                await self._leases.keep()
         except StoreUnavailable as exc:
             self._error = type(exc.__cause__ or exc).__name__
         except TimeoutError:
             self._error = "timeout"
         else:
-            self._error = None if taken is None else "account_in_use"
-        if self._error is None:
+            self._error = None
             self._good_at = monotonic()
 
     def _judge(self, group: asyncio.TaskGroup) -> None:
         silent = monotonic() - self._good_at
-        stuck = max((line.pipeline.inbox.stuck_seconds for line in self._lines), default=0.0)
+        pipelines = [line.pipeline for line in self._lines()]
+        stuck = max((pipeline.inbox.stuck_seconds for pipeline in pipelines), default=0.0)
         error = self._error
         if error is None and silent >= _PROBE_SECONDS + _PERIOD_SECONDS:
             error = "timeout"
         elif error is None and (
-            stuck >= _PROBE_SECONDS or any(line.pipeline.is_store_failing for line in self._lines)
+            stuck >= _PROBE_SECONDS or any(pipeline.is_store_failing for pipeline in pipelines)
         ):
             error = "unwritable"
         if self._health.error != error:
@@ -111,5 +103,5 @@ class StoreWatch:
 
     async def _move(self, suspended: bool) -> None:
         await asyncio.gather(
-            *(line.transport.suspend() if suspended else line.transport.resume() for line in self._lines)
+            *(line.transport.suspend() if suspended else line.transport.resume() for line in self._lines())
         )

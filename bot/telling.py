@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from bot.clock import Clock
-from bot.events import Decided, Event, Listener, Said, StatusMoved
+from bot.events import Decided, Event, Listener, Said, StatusMoved, TakenBack
 from bot.metrics import Metrics
 from storage.models import Action, MessageId
 
@@ -41,6 +40,8 @@ def tell_log() -> Listener:
                 )
             case Said():
                 log.info("reply_sent", outbox_id=event.due.id, chat_id=event.due.chat_id)
+            case TakenBack():
+                log.info("command_taken_back", outbox_id=event.due.id, chat_id=event.due.chat_id)
             case StatusMoved():
                 log.debug("status_moved", outbox_id=event.id, chat_id=event.chat_id, status=event.status)
 
@@ -49,7 +50,6 @@ def tell_log() -> Listener:
 
 def tell_metrics(metrics: Metrics, clock: Clock) -> Listener:
     """Counts and times. `sidestep_outbox` counts what has moved into each state since the start."""
-    moved: Counter[str] = Counter()
 
     def listen(event: Event) -> None:
         match event:
@@ -59,8 +59,9 @@ def tell_metrics(metrics: Metrics, clock: Clock) -> Listener:
                 if event.due.answers:
                     taken = clock.now() - arrived_at(max(event.due.answers))
                     metrics.observe_reply(max(0.0, taken.total_seconds()))
+            case TakenBack():
+                pass
             case StatusMoved():
-                moved[event.status] += 1
-                metrics.set_outbox({status: moved[status] for status in type(event.status)})
+                metrics.count_status(event.status)
 
     return listen

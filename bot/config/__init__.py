@@ -21,6 +21,7 @@ __all__ = ["Config", "ConfigError", "Problem", "Tenant", "load", "warnings"]
 
 DEFAULT_FILE = Path("config.yaml")
 
+_SAMPLE_OWNER = "+5511999990000"
 _SAMPLE_ADMIN = "+5511999990001"
 
 _PROVIDER_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
@@ -62,8 +63,9 @@ def load(
     Raises ConfigError with all problems at once.
     """
     sources = Sources()
-    if path is not None or DEFAULT_FILE.exists():
-        sources.read_yaml(path or DEFAULT_FILE)
+    file = path if path is not None else DEFAULT_FILE if DEFAULT_FILE.exists() else None
+    if file is not None:
+        sources.read_yaml(file)
     readable = not sources.problems
     sources.read_dotenv(dotenv)
     sources.read_environment(os.environ if environ is None else environ)
@@ -73,7 +75,7 @@ def load(
     except ValidationError as exc:
         # What a broken file did not get to say would only be reported as missing.
         told = [error for error in _own_errors(exc) if readable or error["type"] != "missing"]
-        problems += [_problem(error, sources) for error in told]
+        problems += [_problem(error, sources, file) for error in told]
     if problems:
         raise ConfigError(problems)
     return config
@@ -82,11 +84,23 @@ def load(
 def warnings(config: Config) -> Iterator[Problem]:
     """What is allowed, and yet probably not meant; said once at the start."""
     for at, tenant in enumerate(config.tenants):
+        if tenant.owner == _SAMPLE_OWNER:
+            yield Problem(
+                place=f"tenants[{at}].owner",
+                message="is still the sample's number: its owner is told what is yours to know",
+                hint="put the number there that you link",
+            )
         if _SAMPLE_ADMIN in tenant.admins:
             yield Problem(
                 place=f"tenants[{at}].admins",
                 message="still has the sample's number: whoever has it may command your bot",
                 hint="put your own people there, or nobody: []",
+            )
+        if tenant.hours and "timezone" not in tenant.model_fields_set:
+            yield Problem(
+                place=f"tenants[{at}].hours",
+                message="is taken as UTC, as no time zone is given",
+                hint=f"set tenants[{at}].timezone, such as America/Sao_Paulo, or UTC if that is meant",
             )
         variable = _PROVIDER_KEYS.get(tenant.llm_provider)
         if variable and not config.ai.is_usable(tenant.llm_provider):
@@ -117,7 +131,7 @@ def _own_errors(exc: ValidationError) -> list[ErrorDetails]:
     return [error for error in errors if not (error["type"] == "too_short" and error["loc"] in around)]
 
 
-def _problem(error: ErrorDetails, sources: Sources) -> Problem:
+def _problem(error: ErrorDetails, sources: Sources, file: Path | None) -> Problem:
     place: Place = error["loc"]
     kind = error["type"]
     message = _MESSAGES.get(kind) or error["msg"].removeprefix("Value error, ").removeprefix("Input ")
@@ -127,7 +141,8 @@ def _problem(error: ErrorDetails, sources: Sources) -> Problem:
     elif kind == "tuple_type":
         hint = "in a variable: as JSON"
     elif place == ("tenants",) and not sources.origins:
-        hint = f"there is no {DEFAULT_FILE} in this folder: name one with --config"
+        nowhere = f"there is no {DEFAULT_FILE} in this folder: name one with --config"
+        hint = nowhere if file is None else f"{file.name} says nothing"
     return Problem(place=show_place(place), message=message, hint=hint, origin=sources.origin(place))
 
 

@@ -13,15 +13,29 @@ from bot.config.values import (
     DatabaseUrl,
     Duration,
     DurationOrNever,
+    Holidays,
+    IgnoredTexts,
     ModelUrl,
     Name,
     PhoneNumber,
     Phrases,
     PositiveDuration,
     ProxyUrl,
+    Retention,
+    S3Url,
     Secret,
+    ShareOrNever,
+    Size,
+    SpanOrNever,
     Text,
+    Timezone,
+    Week,
 )
+from storage.hours import DAYS, DEFAULT_AWAY
+from storage.hours import Hours as BusinessHours
+from storage.notify import Notify as OwnerNotify
+
+_NIGHT = (22 * 60, 31 * 60)
 
 
 class Section(BaseModel):
@@ -38,6 +52,51 @@ class Section(BaseModel):
         return {} if value is None else value
 
 
+class Hours(Section):
+    """When somebody is there, and what is said when nobody is."""
+
+    open: Week
+    holidays: Holidays = {}
+    away: Text = DEFAULT_AWAY
+    away_again: DurationOrNever = None
+    keywords: bool = False
+
+    def as_hours(self) -> BusinessHours:
+        """The same, as the daemon reckons with it."""
+        return BusinessHours(
+            week=tuple(self.open.get(day, ()) for day in DAYS),
+            holidays=self.holidays,
+            away=self.away,
+            away_again=self.away_again,
+            keywords=self.keywords,
+        )
+
+
+class Notify(Section):
+    """What the owner is told unasked, where and when."""
+
+    to: PhoneNumber | None = Field(None, repr=False)
+    quiet: SpanOrNever | None = None
+    waiting_after: DurationOrNever = timedelta(minutes=15)
+    before_resume: DurationOrNever = None
+    resumed: bool = True
+    trouble_after: DurationOrNever = timedelta(minutes=5)
+    failed_share: ShareOrNever = 0.2
+
+    def as_notify(self) -> OwnerNotify:
+        """The same, as the daemon goes by it. A chat with oneself rings no phone: it has no night by default."""
+        night = _NIGHT if self.to else None
+        return OwnerNotify(
+            to=self.to,
+            quiet=self.quiet if "quiet" in self.model_fields_set else night,
+            waiting_after=self.waiting_after,
+            before_resume=self.before_resume,
+            resumed=self.resumed,
+            trouble_after=self.trouble_after,
+            failed_share=self.failed_share,
+        )
+
+
 class Tenant(Section):
     """One business; it seeds the database's row and never overwrites a later change there."""
 
@@ -47,6 +106,11 @@ class Tenant(Section):
     system_prompt: str = Field("", repr=False)
     llm_provider: Literal["none", "anthropic", "openai"] = "none"
     auto_resume_after: DurationOrNever = timedelta(hours=2)
+    timezone: Timezone = "UTC"
+    hours: Hours | None = None
+    retention: Retention = None
+    notify: Notify = Notify()
+    resume_mode: Literal["from_last", "from_now"] | None = None
 
     @field_validator("admins")
     @classmethod
@@ -76,12 +140,27 @@ class Answer(Section):
 
     max_age: DurationOrNever = timedelta(hours=6)
     groups: Literal["mention", "never"] = "mention"
+    loop_rounds: int | None = Field(8, ge=2)
+    loop_within: PositiveDuration = timedelta(seconds=4)
+    loop_repeats: int | None = Field(5, ge=2)
+    loop_pause: PositiveDuration = timedelta(hours=1)
+    same_answer: DurationOrNever = timedelta(minutes=1)
 
 
 class Takeover(Section):
     """When the bot steps aside."""
 
     groups: bool = False
+    revoke_commands: bool = True
+    ignore: IgnoredTexts = ()
+    learn_automatic: bool = True
+
+
+class Rate(Section):
+    """So many at once, then one in each such time."""
+
+    burst: int = Field(ge=1)
+    every: PositiveDuration
 
 
 class Pace(Section):
@@ -92,6 +171,10 @@ class Pace(Section):
     typing: bool = True
     chars_per_second: float = Field(25.0, gt=0, le=10_000)
     max_typing: Duration = timedelta(seconds=8)
+    per_chat: Rate | None = Rate(burst=20, every=timedelta(seconds=3))
+    per_account: Rate | None = Rate(burst=200, every=timedelta(seconds=1))
+    daily: int | None = Field(1000, ge=1)
+    first_day: int | None = Field(200, ge=1)
 
     @field_validator("max_debounce")
     @classmethod
@@ -105,6 +188,7 @@ class Whatsapp(Section):
     """How WhatsApp is reached."""
 
     proxy: ProxyUrl | None = None
+    history: Literal["recent", "full", "none"] = "recent"
 
 
 class Ai(Section):
@@ -117,6 +201,7 @@ class Ai(Section):
     deadline: PositiveDuration = timedelta(seconds=45)
     max_tokens: int = Field(4096, ge=1)
     history: int = Field(20, ge=1, le=500)
+    hand_off: bool | None = None
     anthropic_api_key: Secret | None = None
     openai_api_key: Secret | None = None
 
@@ -158,11 +243,40 @@ class Log(Section):
     format: Literal["auto", "json", "console"] = "auto"
 
 
+class Media(Section):
+    """Where the files of messages go: a folder, or an S3 store by its URL."""
+
+    download: bool = True
+    max_size: Size = 64 * 1024 * 1024
+    dir: Path | None = None
+    url: S3Url | None = None
+    region: Text = "us-east-1"
+    access_key_id: Secret | None = None
+    secret_access_key: Annotated[Secret | None, Field(validate_default=True)] = None
+
+    @field_validator("secret_access_key")
+    @classmethod
+    def _belong_together(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        # They may be in the environment for something else, where there is no store to use them for.
+        if info.data.get("url") and (value is None) != (info.data.get("access_key_id") is None):
+            raise ValueError("and access_key_id belong together: give both, or neither")
+        return value
+
+
 class Database(Section):
     """Which PostgreSQL: one by URL, else the embedded one with its data in `dir`."""
 
     url: DatabaseUrl | None = None
     dir: Path | None = None
+
+
+class Store(Section):
+    """How the store is shown, and read, and how long it keeps what."""
+
+    public_face: Literal["crm", "processor", "store", "threads", "whaply"] | None = None
+    read_url: DatabaseUrl | None = None
+    retention: DurationOrNever = None
+    raw_retention: DurationOrNever = None
 
 
 class Config(Section):
@@ -177,4 +291,6 @@ class Config(Section):
     ai: Ai = Ai()
     http: Http = Http()
     log: Log = Log()
+    media: Media = Media()
     database: Database = Database()
+    store: Store = Store()

@@ -20,6 +20,8 @@ ALIASES = (
     ("DATABASE_URL", ("database", "url")),
     ("ANTHROPIC_API_KEY", ("ai", "anthropic_api_key")),
     ("OPENAI_API_KEY", ("ai", "openai_api_key")),
+    ("AWS_ACCESS_KEY_ID", ("media", "access_key_id")),
+    ("AWS_SECRET_ACCESS_KEY", ("media", "secret_access_key")),
 )
 
 Place = tuple[str | int, ...]
@@ -69,9 +71,7 @@ class Sources:
         try:
             node = _Loader(text).get_single_node()
         except yaml.MarkedYAMLError as exc:
-            # Only the parser's own words: its full text quotes the file, which may hold a secret.
-            said = ", ".join(part for part in (exc.context, exc.problem) if part)
-            self._refuse(path, exc.problem_mark or exc.context_mark, said)
+            self._refuse(path, exc.problem_mark or exc.context_mark, _in_our_words(exc))
         except yaml.YAMLError:
             self.problems.append(
                 Problem(place="", message="holds a character that YAML forbids", origin=path.name)
@@ -162,6 +162,32 @@ class Sources:
 
 def _line(path: Path, mark: yaml.Mark | None) -> str:
     return f"{path.name}:{mark.line + 1}" if mark else path.name
+
+
+# What people get wrong most, by the parser's words for it.
+_YAML_MISTAKES = (
+    ("',' or ']'", "a bracket [ is not closed, or a comma is missing"),
+    ("',' or '}'", "a brace { is not closed, or a comma is missing"),
+    ("flow node", "a bracket [ or a brace { is not closed, or has a comma too many"),
+    (
+        "mapping values are not allowed",
+        "a colon stands where none fits: quote a text that has one, or look at the indent",
+    ),
+    ("could not find expected ':'", "a key has no colon behind it, as in `port: 8080`"),
+    ("'\\t' that cannot start", "a tab stands at the beginning: indent by spaces"),
+    ("cannot start any token", "a text that begins with such a sign has to be quoted"),
+    ("unexpected end of stream", "a quote is not closed"),
+    ("unknown escape character", "a backslash in double quotes means something else: use single quotes"),
+    ("<block end>", "the indent fits nothing above it"),
+    ("another document", "there is a second document: only one `---` may stand, at the top"),
+)
+
+
+def _in_our_words(error: yaml.MarkedYAMLError) -> str:
+    # Of the parser's words only the short ones: its full text quotes the file, which may hold a secret.
+    said = ", ".join(part for part in (error.context, error.problem) if part)
+    meant = (ours for theirs, ours in _YAML_MISTAKES if theirs in said)
+    return next(meant, said)
 
 
 def _decoded(value: str) -> Any:

@@ -52,14 +52,22 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
+        if not self.accounts:
+            return False
         return self.database.ok and all(
             account.connection.can_send and account.connection.can_receive for account in self.accounts
         )
 
+    @property
+    def advice(self) -> str | None:
+        """What concerns no one account; each of them has an advice of its own."""
+        return None if self.accounts else "there is no number: add one with sidestep account add NAME"
+
     def as_json(self) -> dict[str, Any]:
-        """`{"ready", "database": {…}, "accounts": {name: {…}}}`."""
+        """`{"ready", "advice", "database": {…}, "accounts": {name: {…}}}`."""
         return {
             "ready": self.ready,
+            "advice": self.advice,
             "database": {
                 "ok": self.database.ok,
                 "since": self.database.since.isoformat(),
@@ -86,5 +94,6 @@ def _connection_json(connection: Connection) -> dict[str, Any]:
         "since": connection.since.isoformat(),
         "can_send": connection.can_send,
         "can_receive": connection.can_receive,
+        "next_try": None if connection.next_try is None else connection.next_try.isoformat(),
         "advice": connection.advice,
     }

@@ -72,7 +72,8 @@ class Reply(_Output):
 
 class Notice(_Output):
     kind: Literal["notice"]
-    to: Literal["owner"]
+    to: Literal["owner"] | Chat
+    id: Text
     text: Text
 
 
@@ -81,6 +82,12 @@ class Decision(_Output):
     id: Text
     chat: Chat
     action: Annotated[Action, Field(strict=False)]
+
+
+class Revoke(_Output):
+    kind: Literal["revoke"]
+    chat: Chat
+    id: Text
 
 
 class StatusLine(_Output):
@@ -95,7 +102,7 @@ class Error(_Output):
     error: Text
 
 
-Output = Reply | Notice | Decision | StatusLine | Error
+Output = Reply | Notice | Decision | Revoke | StatusLine | Error
 _OUTPUT: TypeAdapter[Output] = TypeAdapter(Annotated[Output, Field(discriminator="kind")])
 
 
@@ -119,6 +126,11 @@ class Transcript:
     @property
     def notices(self) -> list[str]:
         return [o.text for o in self.outputs if isinstance(o, Notice)]
+
+    @property
+    def revoked(self) -> list[str]:
+        """The ids of the messages that were taken back."""
+        return [o.id for o in self.outputs if isinstance(o, Revoke)]
 
     @property
     def errors(self) -> dict[int, str]:
@@ -157,9 +169,15 @@ class Conversation:
     async def next(self) -> Output:
         return read_output(await self._program.read_line())
 
-    async def reply(self) -> Reply:
-        """Read on until the bot has said something."""
-        while not isinstance(output := await self.next(), Reply):
+    async def reply(self, part: str = "") -> Reply:
+        """The next reply that holds this; whatever comes before is kept, too."""
+        while not (isinstance(output := await self.next(), Reply) and part in output.text):
+            pass
+        return output
+
+    async def notice(self, part: str = "") -> Notice:
+        """The next notice that holds this; whatever comes before is kept, too."""
+        while not (isinstance(output := await self.next(), Notice) and part in output.text):
             pass
         return output
 
@@ -191,9 +209,15 @@ class Shop:
         assert transcript.code == (1 if transcript.errors else 0)
         return transcript
 
+    async def why(self, message_id: str, *options: str) -> list[str]:
+        """What `sidestep why` says of a message, line by line."""
+        finished = await self.run("why", message_id, *options, DATABASE_URL=self.dsn)
+        assert finished.code == 0, finished.err
+        return finished.out.splitlines()
+
     @asynccontextmanager
-    async def conversation(self) -> AsyncIterator[Conversation]:
-        async with started(*self._chat_command, cwd=self.folder) as program:
+    async def conversation(self, **variables: str) -> AsyncIterator[Conversation]:
+        async with started(*self._chat_command, cwd=self.folder, variables=variables) as program:
             yield Conversation(program)
 
     @property

@@ -39,7 +39,7 @@ async def daemon(folder: Path, **variables: str) -> AsyncIterator[Daemon]:
     """A daemon on the folder's configuration, up and trying to connect."""
     async with started("run", cwd=folder, variables=variables) as program:
         port = (await program.logged("http_listening"))["port"]
-        await program.logged("whatsapp_not_started")
+        await program.logged("connection_changed", state="reconnecting")
         yield Daemon(program=program, port=port)
 
 

@@ -68,14 +68,16 @@ class Program:
         self._said += line
         return line.decode()
 
-    async def logged(self, event: str) -> dict[str, Any]:
-        """The first line of its log about this event; fails when the log ends without one."""
+    async def logged(self, event: str, *, times: int = 1, **keys: object) -> dict[str, Any]:
+        """The first line of its log about this event, with these keys; `times` 2: the second one. Fails at the end."""
+        wanted = {"event": event, **keys}
         async with asyncio.timeout(DEADLINE_SECONDS):
             while True:
                 self._more_logged.clear()
-                for line in self._logged.decode(errors="replace").splitlines():
-                    if line.startswith("{") and (told := _read_json(line)).get("event") == event:
-                        return told
+                told = [_read_json(line) for line in self._logged.decode(errors="replace").splitlines()]
+                found = [each for each in told if wanted.items() <= each.items()]
+                if len(found) >= times:
+                    return found[times - 1]
                 assert not self._logging.done(), f"it ended without {event}:\n{await self._whole_log()}"
                 await self._more_logged.wait()
 
@@ -113,12 +115,12 @@ class Program:
 
 @asynccontextmanager
 async def started(
-    *arguments: str | Path, cwd: Path, variables: dict[str, str] | None = None
+    *arguments: str | Path, cwd: Path, variables: dict[str, str] | None = None, module: str = "bot"
 ) -> AsyncIterator[Program]:
-    """`sidestep` with these arguments, for as long as the context lasts."""
+    """`sidestep`, or another module, with these arguments, for as long as the context lasts."""
     program = Program(
         await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bot", *map(str, arguments)),
+            *(sys.executable, "-m", module, *map(str, arguments)),
             cwd=cwd,
             env=environment(cwd, **(variables or {})),
             stdin=asyncio.subprocess.PIPE,
@@ -151,10 +153,10 @@ def runs(pid: int) -> bool:
 
 
 def _read_json(line: str) -> dict[str, Any]:
-    # The last line may not be there as a whole yet.
+    # The last line may not be there as a whole yet, and the library's are no JSON.
     with suppress(json.JSONDecodeError):
-        found: dict[str, Any] = json.loads(line)
-        return found
+        found = json.loads(line)
+        return found if isinstance(found, dict) else {}
     return {}
 
 

@@ -65,12 +65,25 @@ async def test_who_asks_for_a_person_is_left_to_one(shop: Shop) -> None:
     assert heard.decided("human") == heard.decided("again") == [Action.HANDED_OFF]
     assert heard.decided("waiting") == [Action.IGNORED_PAUSED]
     assert heard.decided("by clock") == [Action.KEYWORD_REPLIED]
-    [notice] = heard.notices
-    assert f"Ana ({CUSTOMER})" in notice
+    asked, back = heard.notices
+    assert asked.startswith(f"Ana ({CUSTOMER}) asks for a person.")
+    assert back == f"I answer Ana ({CUSTOMER}) again."
 
 
 async def test_a_customers_staff_command_is_refused_and_tells_nothing(shop: Shop) -> None:
-    commands = ("status", "pause", "resume", "exclude", "include", "global pause", "reset", "why line-1")
+    commands = (
+        "status",
+        "pause",
+        "resume",
+        "exclude",
+        "include",
+        "global pause",
+        "reset",
+        "why line-1",
+        "search price",
+        "stats",
+        "failed",
+    )
     heard = await shop.chat(*each_answered(*(customer(f"/{c}", id=c) for c in commands)))
     assert {c: heard.decided(c) for c in commands} == {c: [Action.COMMAND_REFUSED] for c in commands}
     assert heard.replies == []
@@ -145,3 +158,30 @@ async def test_without_an_admin_in_the_configuration_there_is_none_to_speak(shop
     assert list(heard.errors) == [1]
     assert "admin" in heard.errors[1]
     assert heard.decided("Q") == [Action.KEYWORD_REPLIED]
+
+
+async def test_the_staff_looks_up_what_was_said_and_how_much(shop: Shop) -> None:
+    heard = await shop.chat(
+        *each_answered(
+            customer("how much is the açaí?", name="Ana"), customer("bread", name="Ben", chat=OTHER)
+        ),
+        *each_answered(admin("/search acai"), admin("/search acai"), admin(f"/search {OTHER}: açaí")),
+        *each_answered(owner("/search much", id="in her chat"), owner("/search bread", chat=OWNER)),
+        *each_answered(admin("/stats"), admin("/stats Ben 2h"), owner("/failed"), admin("/help")),
+    )
+    found, again, elsewhere, everything, ben, commands = heard.said_to(ADMIN)
+    assert f"Ana ({CUSTOMER})" in found
+    assert "*açaí*" in found
+    assert found.count("•") == again.count("•") == 1
+    assert elsewhere.startswith("Nothing")
+    here, own, failed = heard.notices
+    assert "how *much* is" in here
+    assert f"Ben ({OTHER})" in own
+    assert own.count("•") == 1
+    assert "I could send everything" in failed
+    assert "in, " in everything
+    assert "Ben" in ben
+    assert "2 messages: 1 in, 1 out (1 by me, 0 by one of you)" in ben
+    assert all(word in commands for word in ("/search", "/stats", "/failed"))
+    assert heard.decided("in her chat") == [Action.COMMAND_DONE]
+    assert heard.said_to(CUSTOMER) == [PRICES]

@@ -65,10 +65,10 @@ async def test_the_owner_takes_over_and_calls_the_bot_back(shop: Shop) -> None:
     assert heard.decided("during") == [Action.IGNORED_PAUSED]
     assert heard.decided("resume") == [Action.RESUMED]
     assert len(heard.notices) == 1
-    # What was left alone is recorded all the same, and what the owner commanded never went to the customer.
+    # What was left alone is recorded all the same, and what the owner commanded was taken back, which is recorded, too.
     assert await recorded_texts(shop.dsn, CUSTOMER) == [
         *("How much?", PRICES, "Hi, it's me. What would you like?", "How much are two?"),
-        *("/resume", "And when are you open?", HOURS),
+        *("/resume", None, "And when are you open?", HOURS),
     ]
     await assert_all_is_well(shop.dsn)
 
@@ -209,6 +209,24 @@ async def test_receipts_only_move_forward(shop: Shop) -> None:
         heard = await conversation.ended()
     assert heard.statuses(reply.id) == [Status.SENT, Status.DELIVERED, Status.READ]
     assert [o for o in heard.outputs if isinstance(o, StatusLine) and o.id != reply.id] == []
+    assert list(heard.errors) == [8]
+    # What an earlier run has sent is known, too.
+    assert (await shop.chat({"receipt": "read", "id": reply.id})).errors == {}
+
+
+async def test_what_says_nothing_in_words_needs_no_text(shop: Shop) -> None:
+    heard = await shop.chat(
+        {"from": "customer", "type": "image", "id": "picture"},
+        *(
+            customer("price", id="asked"),
+            {"from": "customer", "type": "revoke", "reply_to": "asked", "id": "gone"},
+        ),
+        IDLE,
+    )
+    assert heard.errors == {}
+    assert heard.decided("picture") != []
+    assert heard.decided("asked") == [Action.SUPERSEDED]
+    assert heard.decided("gone") == [Action.IGNORED_UNSUPPORTED]
 
 
 async def test_a_customer_who_is_typing_is_waited_for(shop: Shop) -> None:
@@ -252,6 +270,20 @@ async def test_media_are_answered_by_their_caption_and_a_sticker_is_not(shop: Sh
     )
     assert heard.said_to() == [PRICES]
     assert heard.decided("sticker") == heard.decided("reaction") == [Action.IGNORED_UNSUPPORTED]
+
+
+async def test_what_is_corrected_or_taken_back_before_the_answer_is_answered_as_it_reads_then(
+    shop: Shop,
+) -> None:
+    heard = await shop.chat(
+        *(customer("prize", id="1"), customer("price", id="2", type="edit", reply_to="1"), IDLE),
+        *(customer("hours", id="3"), customer("", id="4", type="revoke", reply_to="3"), IDLE),
+        *(customer("price", id="5", type="edit", reply_to="1"), IDLE),
+    )
+    assert heard.said_to() == [PRICES]
+    assert heard.decided("1") == [Action.KEYWORD_REPLIED]
+    assert heard.decided("3") == [Action.SUPERSEDED]
+    assert heard.decided("2") == heard.decided("4") == heard.decided("5") == [Action.IGNORED_UNSUPPORTED]
 
 
 async def test_message_yourself_is_for_commands_and_pauses_nobody(shop: Shop) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -107,11 +108,10 @@ async def test_a_page_of_another_site_may_not_use_it(serving: Daemon) -> None:
 
 
 async def test_the_account_is_served_once(serving: Daemon, served: Shop) -> None:
-    for command in (("run",), ("chat", "--jsonl", "--database", served.dsn)):
-        second = await served.run(*command, DATABASE_URL=served.dsn)
-        assert second.code == 2
-        assert "'shop' is already served by another sidestep" in second.err
-        assert "Traceback" not in second.err
+    second = await served.run("chat", "--jsonl", "--database", served.dsn)
+    assert second.code == 2
+    assert "'shop' is already served by another sidestep" in second.err
+    assert "Traceback" not in second.err
     assert (await serving.ask("GET", "/livez")).status_code == 200
 
 
@@ -188,3 +188,19 @@ async def test_it_stops_in_time_though_the_database_hangs(
 
 def is_there(path: Path) -> bool:
     return path.exists()
+
+
+async def test_a_network_that_is_down_is_told_once_a_try(shop: Shop) -> None:
+    async with daemon(shop.folder, DATABASE_URL=shop.dsn) as running:
+        await running.program.logged("connection_changed", state="reconnecting", times=2)
+        running.program.signal(signal.SIGTERM)
+        finished = await running.program.finished()
+    assert_clean(finished)
+    told = [json.loads(line) for line in finished.err.splitlines() if line.startswith("{")]
+    tries = [each for each in told if each.get("state") == "reconnecting"]
+    assert len(tries) >= 2
+    assert [each["event"] for each in tries if each["next_try"] is None] == []
+    # Beside that only the client that each try takes, since it has its cost.
+    assert {each["event"] for each in told if each["event"].startswith("whatsapp_")} <= {
+        "whatsapp_link_started"
+    }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from bot.transports.base import ConnectionState
 from bot.wiring import AccountInUse
 from storage.database import Database
 from storage.embedded import EmbeddedPostgres
+from storage.lease import Leases
 from storage.migrate import migrate
 from storage.models import Action, ExternalId
 from tests.acceptance.conversation import CONFIG
@@ -34,12 +35,8 @@ pace: {{debounce: 0.2s, typing: false}}
 """
 
 
-TAKE_ACCOUNT = (
-    "SELECT pg_advisory_lock(hashtextextended('sidestep.account', account_id)) FROM sidestep.accounts"
-)
-WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 LOCK_CHATS = "SELECT FROM sidestep.chat_state FOR UPDATE"
-CUT_OFF_HOLDER = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+TIME_IS_UP = "UPDATE sidestep.leases SET expires_at = '-infinity'"
 
 
 @dataclass
@@ -210,18 +207,22 @@ async def test_an_account_stays_ours_across_an_outage(world: World) -> None:
 
 
 async def test_an_account_that_another_daemon_has_taken_is_left_to_it(world: World) -> None:
-    async with connected(world.server.dsn) as other, connected(world.server.dsn) as administrator:
-        taking = asyncio.create_task(other.execute(TAKE_ACCOUNT))
+    daemon = world.simulation.daemon
+    other = Leases(world.database, [daemon.lines[0].pipeline.account], timedelta(hours=1))
 
-        async def waits() -> bool:
-            return bool(await administrator.fetchval(WAITING))
+    async def taken() -> bool:
+        # As when our connection breaks and the database stays: we may renew it just before.
+        await world.database.execute(TIME_IS_UP)
+        await other.keep()
+        return other.each[0].is_ours
 
-        await until(waits)
-        # As when a connection breaks and the database stays: whoever waited has the account now.
-        await administrator.execute(CUT_OFF_HOLDER)
-        await taking
-        await eventually(lambda: world.state is ConnectionState.SUSPENDED)
-        assert (await world.simulation.daemon.database()).error == "account_in_use"
-        world.arrive("price", "Q")
+    await until(taken)
+    await eventually(lambda: world.state is ConnectionState.STOPPED)
+    await eventually(lambda: daemon.accounts()[0].connection.state is ConnectionState.STANDBY)
+    assert (await daemon.database()).ok
+    world.arrive("price", "Q")
+    await other.release()
     await eventually(lambda: world.state is ConnectionState.CONNECTED)
+    world.arrive("price", "Q")
     await eventually(lambda: len(world.heard.said) == 1)
+    await assert_all_is_well(world.server.dsn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -21,7 +22,10 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Says:
-    """An answer. `input_tokens` excludes the cached ones, whatever the API that is spoken does."""
+    """An answer. `calls` are tools that it uses, with their arguments as JSON.
+
+    `input_tokens` excludes the cached ones, whatever the API that is spoken does.
+    """
 
     text: str = "Hello!"
     stop: Literal["end", "length", "refusal", "context"] = "end"
@@ -30,6 +34,7 @@ class Says:
     cache_write_tokens: int = 0
     output_tokens: int = 5
     with_usage: bool = True
+    calls: tuple[tuple[str, str], ...] = ()
     after_seconds: float = 0.0
 
 
@@ -210,6 +215,7 @@ def _message(call: Call, script: Says) -> Json:
         "content": [
             {"type": "thinking", "thinking": "…", "signature": "s"},
             *([{"type": "text", "text": script.text}] if script.text else []),
+            *({"type": "tool_use", "id": "t", "name": n, "input": json.loads(a)} for n, a in script.calls),
         ],
         "stop_reason": stops.get(script.stop, "end_turn"),
         "stop_sequence": None,
@@ -248,9 +254,21 @@ def _response(call: Call, script: Says) -> Json:
         "output": [
             {"type": "reasoning", "id": "rs_1", "summary": []},
             {"type": "message", "id": "m_1", "role": "assistant", "status": "completed", "content": [part]},
+            *(
+                {"type": "function_call", "id": "f", "call_id": "c", "name": name, "arguments": arguments}
+                for name, arguments in script.calls
+            ),
         ],
         "usage": usage if script.with_usage else None,
     }
+
+
+def _tool_calls(script: Says) -> Json:
+    calls = [
+        {"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}
+        for name, arguments in script.calls
+    ]
+    return {"tool_calls": calls} if calls else {}
 
 
 def _completion(call: Call, script: Says) -> Json:
@@ -265,7 +283,7 @@ def _completion(call: Call, script: Says) -> Json:
     choice = {
         "index": 0,
         "finish_reason": stops.get(script.stop, "stop"),
-        "message": {"role": "assistant", "content": script.text},
+        "message": {"role": "assistant", "content": script.text} | _tool_calls(script),
     }
     answer: Json = {"id": "c_1", "object": "chat.completion", "created": 0, "choices": [choice]}
     answer["model"] = f"{call.body['model']}-20260101"

@@ -20,6 +20,7 @@ from bot.transports.memory import MemoryTransport
 from flows.contract import Flow
 from flows.keywords import KeywordFlow, KeywordRule
 from flows.registry import Flows
+from storage.automatic import AutomaticStore
 from storage.database import Database
 from storage.messages import MessageStore
 from storage.models import Action, Arrival, InboundMessage, Receipt
@@ -61,6 +62,7 @@ class Path:
             messages=messages,
             sessions=world.sessions,
             outbox=outbox or world.outbox,
+            automatic=AutomaticStore(db, world.tenant.tenant_id),
             reader=StoreReader(db, messages, world.sessions, world.tenant),
         )
         keywords = KeywordFlow([KeywordRule(match=("price",), answer=answer)], "Ask me about prices.")
@@ -78,6 +80,7 @@ class Path:
                 lambda event: self.see(event) if isinstance(event, InboundMessage | Receipt) else None
             ),
             self.pipeline.inbox.run(),
+            self.pipeline.past.run(),
             self.pipeline.outbox.run(),
         )
         tasks = [asyncio.create_task(c) for c in coroutines]

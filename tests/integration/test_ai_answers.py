@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from flows.ai.model import Stop, Usage, ask
+from flows.ai.model import Call, Stop, Tool, Usage, ask
 from flows.ai.openai import OpenAIModel
 from flows.ai.providers import build_model
 from tests.doubles.ai_server import AIServer, Says
@@ -119,3 +120,34 @@ async def test_a_full_window_before_the_first_word_counts_as_too_long(server: AI
     assert answer.text == "Short."
     cut = await answer_of("messages", server, Says(text="Half an ans", stop="context"))
     assert cut.stop is Stop.LENGTH
+
+
+HAND_OFF = Tool(
+    name="hand_off", description="Call a person.", parameters={"type": "object", "properties": {}}
+)
+
+
+@pytest.mark.parametrize("spoken", SPOKEN)
+async def test_a_tool_is_offered_and_its_use_comes_back_with_the_words(
+    spoken: Spoken, server: AIServer
+) -> None:
+    server.then(Says(text="One moment.", calls=(("hand_off", '{"reason": "a refund"}'),)))
+    async with speaking(spoken, server.url) as model:
+        answer = await ask(model, replace(PROMPT, tools=(HAND_OFF,)))
+    assert answer.text == "One moment."
+    assert answer.calls == (Call(name="hand_off", arguments={"reason": "a refund"}),)
+    [offered] = server.sent["tools"]
+    assert (offered["function"] if spoken == "chat" else offered)["name"] == "hand_off"
+
+
+@pytest.mark.parametrize("spoken", SPOKEN)
+async def test_without_tools_none_are_spoken_of(spoken: Spoken, server: AIServer) -> None:
+    assert (await answer_of(spoken, server, Says())).calls == ()
+    assert "tools" not in server.sent
+
+
+@pytest.mark.parametrize("spoken", ["responses", "chat"])
+@pytest.mark.parametrize("garbled", ["{", "[1]", "null", '"x"'])
+async def test_what_a_tool_is_given_may_be_garbled(spoken: Spoken, garbled: str, server: AIServer) -> None:
+    answer = await answer_of(spoken, server, Says(text="", calls=(("hand_off", garbled),)))
+    assert answer.calls == (Call(name="hand_off", arguments={}),)

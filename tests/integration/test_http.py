@@ -33,6 +33,7 @@ TOKEN = SecretStr("a-long-token")
 class FakeDaemon:
     """Tells what the test sets."""
 
+    has_accounts: bool = True
     database_ok: bool = True
     database_hangs: bool = False
     connection: Connection = UP
@@ -45,7 +46,7 @@ class FakeDaemon:
         return DatabaseHealth(ok=self.database_ok, since=SINCE, error=None if self.database_ok else "refused")
 
     def accounts(self) -> Sequence[AccountHealth]:
-        return [AccountHealth(name="shop", connection=self.connection)]
+        return [AccountHealth(name="shop", connection=self.connection)] if self.has_accounts else []
 
     async def auto_resume(self) -> CronResult:
         if self.breaks:
@@ -83,6 +84,7 @@ class TestHealth:
         assert answer.status_code == 200
         assert answer.json() == {
             "ready": True,
+            "advice": None,
             "database": {"ok": True, "since": "2026-11-23T08:00:00+00:00", "error": None},
             "accounts": {
                 "shop": {
@@ -90,6 +92,7 @@ class TestHealth:
                     "since": "2026-11-23T08:00:00+00:00",
                     "can_send": True,
                     "can_receive": True,
+                    "next_try": None,
                     "advice": None,
                 }
             },
@@ -102,6 +105,12 @@ class TestHealth:
             answer = await client.get("/readyz")
         assert answer.status_code == 503
         assert answer.json()["accounts"]["shop"]["advice"] == advice
+
+    async def test_a_daemon_without_a_number_is_not_ready_and_says_what_to_do(self) -> None:
+        async with serving(FakeDaemon(has_accounts=False)) as client:
+            answer = await client.get("/readyz")
+        assert (answer.status_code, answer.json()["ready"]) == (503, False)
+        assert "sidestep account add" in answer.json()["advice"]
 
     async def test_a_lost_database_is_not_ready(self) -> None:
         async with serving(FakeDaemon(database_ok=False)) as client:

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -16,6 +16,7 @@ from bot.clock import VirtualClock
 from bot.inbox import Inbox
 from bot.marks import Mark
 from storage.database import Database
+from storage.decisions import in_quarantine
 from storage.errors import StoreUnavailable
 from storage.messages import MessageStore
 from storage.models import (
@@ -31,6 +32,7 @@ from storage.models import (
     Recorded,
     Status,
     StatusChange,
+    TenantId,
 )
 from tests.integration.path_world import Path
 from tests.integration.store_world import ANA, ANA_BOTH, ANA_LID, BEN, NOW, World, receipt, said, typed
@@ -189,6 +191,19 @@ async def test_a_bad_receipt_is_dropped_and_the_next_counts(world: World) -> Non
     assert await world.count("early_receipts") == 1
 
 
+async def test_a_receipt_for_more_messages_than_one_commit_can_hold_is_no_lost_store(world: World) -> None:
+    one = receipt("X", Status.READ)
+    # Each takes a lock until its commit, and PostgreSQL has room for some thousands.
+    long = replace(one, external_ids=tuple(ExternalId(f"X{n}") for n in range(20_000)))
+    ear = Ear()
+    async with inbox(world, ear) as box:
+        box.put(long)
+        box.put(said("M1"))
+    assert ear.heard == ["M1"]
+    kept = await world.db.fetchval("SELECT count(*) FROM sidestep.early_receipts")
+    assert kept == len(long.external_ids)
+
+
 async def test_while_the_store_is_away_all_waits_and_is_recorded_in_order_after(world: World) -> None:
     ear, store = Ear(), Weak(world.db, before=3)
     async with inbox(world, ear, store) as box:
@@ -257,6 +272,18 @@ async def test_a_customer_s_message_that_cannot_be_stored_pauses_nothing(db: Dat
         path.see(said("M2", "price?"))
         await path.settle()
         assert path.said == ["From 10 to 50."]
+
+
+async def test_why_finds_what_could_not_be_recorded(db: Database, world: World) -> None:
+    path = Path.build(db, world)
+    async with path.running():
+        path.see(said("M1", "nul \x00"), said("M2", "price?"))
+        await path.settle()
+    tenant_id = world.tenant.tenant_id
+    [lost] = await in_quarantine(db, tenant_id, "M1")
+    assert (lost.external_id, lost.received_at) == ("M1", NOW)
+    assert await in_quarantine(db, tenant_id, "M2") == []
+    assert await in_quarantine(db, TenantId(tenant_id + 1), "M1") == []
 
 
 async def test_what_was_recorded_in_a_commit_whose_answer_was_lost_is_answered(

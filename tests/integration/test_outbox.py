@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from bot.clock import Clock, SystemClock, VirtualClock
 from bot.events import Event, Events, Said, StatusMoved
-from bot.marks import HumanMarks
+from bot.marks import HumanMarks, Mark
 from bot.outbox import Outbox
 from bot.policy import Policy
 from bot.transports.base import Content, NotConnected, SendRefused, SendUnconfirmed, Sent, TransportError
@@ -32,14 +32,14 @@ POLICY = Policy(typing_speed=10.0, max_age=timedelta(hours=6))
 class Watched(OutboxStore):
     """The real store; what is to happen right after a claim's commit happens there."""
 
-    after_claim: Callable[[], None] | None = None
+    after_claim: Callable[[], Awaitable[None] | None] | None = None
     steps: list[str]
 
     async def claim(self, due: Due, now: datetime, oldest: datetime) -> Claim:
         self.steps.append("claim")
         claim = await super().claim(due, now, oldest)
-        if self.after_claim is not None:
-            self.after_claim()
+        if self.after_claim is not None and (more := self.after_claim()) is not None:
+            await more
         return claim
 
 
@@ -53,9 +53,13 @@ class Phone(MemoryTransport):
         self.steps.append("prepare")
         if self.breaks == "prepare":
             raise RuntimeError("unforeseen")
+        if self.breaks == "upload":
+            raise NotConnected("the media server does not answer")
         return await super().prepare(content)
 
     async def set_typing(self, to: Jid, typing: bool) -> None:
+        if self.breaks == "typing" and typing:
+            raise RuntimeError("unforeseen")
         self.steps.append("typing" if typing else "not typing")
         await super().set_typing(to, typing)
 
@@ -86,7 +90,7 @@ class Post:
         await world.record(said("M1"), said("B1", by=BEN))
         told, emptied, steps, events = list[Event](), list[ChatId](), list[str](), Events()
         events.listen(told.append)
-        store, transport, marks = Watched(db, world.account), Phone(clock.now), HumanMarks()
+        store, transport, marks = Watched(db, world.account, world.lease), Phone(clock.now), HumanMarks()
         store.steps = transport.steps = steps
         outbox = Outbox(store, transport, marks, clock, POLICY, events, emptied.append)
         return cls(
@@ -147,23 +151,73 @@ async def test_the_steps_come_in_this_order(post: Post) -> None:
 
 async def test_a_human_seen_between_the_claim_and_the_send_is_not_spoken_over(post: Post) -> None:
     """Nothing of it is stored yet: the mark alone stops the send."""
-
-    def see_a_human() -> None:
-        post.marks.put((ANA.jid,))
-
-    post.store.after_claim = see_a_human
-    message_id = await post.send()
-    await post.settle()
+    message_id, mark, going_on = await seen_after_the_claim(post)
     assert post.transport.started == []
     assert post.steps == ["prepare", "typing", "claim", "not typing"]
+    await post.world.record(typed("H1"))
+    post.marks.settle(mark)
+    await going_on
+    assert post.transport.started == []
     row = await post.world.row(message_id)
     assert (row["status"], row["error"]) == ("cancelled", "a human took over")
-    assert post.statuses(message_id) == [Status.CANCELLED]
+
+
+async def test_what_was_seen_after_the_claim_and_turns_out_to_be_no_human_only_delays_the_send(
+    post: Post,
+) -> None:
+    message_id, mark, going_on = await seen_after_the_claim(post)
+    assert post.transport.started == []
+    post.marks.withdraw(mark)
+    await going_on
+    assert len(post.transport.sent) == 1
+    row = await post.world.row(message_id)
+    assert (row["status"], row["overlapped"]) == ("sent", False)
+
+
+async def seen_after_the_claim(post: Post) -> tuple[MessageId, Mark, asyncio.Task[None]]:
+    """Send, and see what may be a human once it is claimed; returns when the send has been put off, and goes on."""
+    marks: list[Mark] = []
+
+    def see() -> None:
+        if not marks:
+            marks.append(post.marks.put((ANA.jid,)))
+
+    post.store.after_claim = see
+    message_id = await post.send()
+    going_on = asyncio.create_task(post.settle())
+
+    async def is_put_off() -> bool:
+        row = await post.world.row(message_id)
+        return (row["status"], row["error"]) == ("queued", "a human is writing")
+
+    await until(is_put_off, 60)
+    return message_id, marks[0], going_on
 
 
 async def test_a_human_seen_before_the_claim_and_not_stored_yet_is_not_spoken_over(post: Post) -> None:
-    post.marks.put((ANA.jid,))
+    mark = post.marks.put((ANA.jid,))
     message_id = await post.send()
+    await post.world.record(typed("H1"))
+    post.marks.settle(mark)
+    await post.settle()
+    assert post.transport.started == []
+    assert "typing" not in post.steps
+    assert await post.world.status(message_id) is Status.CANCELLED
+
+
+async def test_a_claim_that_is_heard_of_after_the_human_s_commit_sends_nothing(post: Post) -> None:
+    """Granted before that commit, told after it: neither the epoch nor a line that is not stored yet says a word."""
+    message_id = await post.send()
+    assert isinstance(post.clock, VirtualClock)
+    await post.clock.advance(SECOND)
+    mark = post.marks.put((ANA.jid,))
+
+    async def commit() -> None:
+        post.store.after_claim = None
+        await post.world.record(typed("H1"))
+        post.marks.settle(mark)
+
+    post.store.after_claim = commit
     await post.settle()
     assert post.transport.started == []
     assert await post.world.status(message_id) is Status.CANCELLED
@@ -356,7 +410,7 @@ async def test_the_account_sends_one_at_a_time_and_who_waits_is_not_claimed_yet(
 async def test_what_is_held_back_is_typed_and_not_claimed_and_goes_out_when_it_is_let_go(post: Post) -> None:
     chat_id = await post.world.meet()
     message_id = await post.send()
-    assert post.outbox.hold_back(chat_id, [message_id])
+    assert post.outbox.holds.hold_back(chat_id, [message_id])
     await post.settle()  # a reply that is held back is not work
     await later(post, timedelta(minutes=1))
     assert "claim" not in post.steps
@@ -364,7 +418,7 @@ async def test_what_is_held_back_is_typed_and_not_claimed_and_goes_out_when_it_i
     await post.send("to somebody else", BEN)
     await post.settle()
     assert post.texts == ["to somebody else"]
-    post.outbox.let_go(chat_id)
+    post.outbox.holds.let_go(chat_id)
     await post.settle()
     assert post.texts == ["to somebody else", "from 10 to 50"]
 
@@ -375,12 +429,12 @@ async def test_a_hold_reaches_a_reply_until_its_claim_has_begun(post: Post) -> N
     assert isinstance(post.clock, VirtualClock)
     await post.clock.advance(SECOND)
     assert post.transport.typing
-    assert post.outbox.hold_back(chat_id, [message_id])
+    assert post.outbox.holds.hold_back(chat_id, [message_id])
     await post.settle()
     assert post.steps == ["prepare", "typing", "not typing"]
     held: list[bool] = []
-    post.store.after_claim = lambda: held.append(post.outbox.hold_back(chat_id, [message_id]))
-    post.outbox.let_go(chat_id)
+    post.store.after_claim = lambda: held.append(post.outbox.holds.hold_back(chat_id, [message_id]))
+    post.outbox.holds.let_go(chat_id)
     await post.settle()
     assert held == [False]
     assert post.texts == ["from 10 to 50"]
@@ -392,7 +446,7 @@ async def test_replies_of_which_one_has_left_are_not_held_back(post: Post) -> No
     assert isinstance(post.clock, VirtualClock)
     await post.clock.advance(SECOND / 2)
     assert post.texts == ["one"]
-    assert not post.outbox.hold_back(chat_id, replies)
+    assert not post.outbox.holds.hold_back(chat_id, replies)
     await post.settle()
     assert post.texts == ["one", "two"]
 
@@ -420,6 +474,49 @@ async def test_a_job_s_message_keeps_its_text_medium_metadata_and_what_it_answer
     [*_, stored] = await post.world.messages.history(post.world.tenant.tenant_id, chat_id, 5)
     assert (stored.id, stored.metadata, stored.type) == (message_id, {"job": 7}, MessageType.DOCUMENT)
     assert (await post.world.row(message_id))["answers"] == [answered.id]
+
+
+async def test_a_voice_note_is_asked_for_as_one(post: Post) -> None:
+    await post.send("", media_url="https://example.com/hello.ogg", metadata={"voice": True})
+    await post.settle()
+    assert post.transport.sent[0].content == Content(media_url="https://example.com/hello.ogg", voice=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("https://example.com/hello.ogg?x=1", "audio"),
+        ("https://example.com/a.JPG", "image"),
+        ("https://example.com/menu", "document"),
+    ],
+)
+async def test_a_medium_of_ours_is_known_by_its_address_and_stays_there(
+    post: Post, url: str, kind: str
+) -> None:
+    post.transport.breaks = "send"
+    message_id = await post.send("", media_url=url)
+    await post.settle()
+    row = await post.world.db.fetchrow("SELECT * FROM sidestep.media_files")
+    assert row is not None
+    assert (row["message_id"], row["type"], row["status"]) == (message_id, kind, "stored")
+    assert (row["url"], row["moved_url"], row["sha256"]) == (url, None, None)
+
+
+async def test_a_medium_that_cannot_be_uploaded_is_tried_less_often_and_in_the_end_given_up(
+    post: Post,
+) -> None:
+    """The connection is there all the while, so that nothing else would ever give it up."""
+    post.transport.breaks = "upload"
+    message_id = await post.send("", media_url="https://example.com/hello.ogg")
+    await post.settle()
+    waits = []
+    while (row := await post.world.row(message_id))["status"] == "queued":
+        waits.append((row["due_at"] - post.clock.now()).total_seconds())
+        await later(post, row["due_at"] - post.clock.now())
+    assert waits[:9] == [2, 2, 4, 8, 16, 32, 64, 120, 120]
+    assert sum(waits) == pytest.approx(POLICY.max_age.total_seconds(), abs=120)
+    assert (row["status"], row["error"]) == ("failed", "the media server does not answer")
+    assert post.transport.started == []
 
 
 async def test_a_message_to_a_chat_that_is_not_there_is_a_lookup_error_and_leaves_nothing(post: Post) -> None:
@@ -507,3 +604,20 @@ async def reached(moment: Callable[[Path, int], bool], path: Path, before: int) 
     async with asyncio.timeout(60):
         while not moment(path, before):  # noqa: ASYNC110  a moment between two steps of the loop has no event
             await asyncio.sleep(0)
+
+
+async def test_what_cannot_be_handled_at_all_has_failed_after_three_tries(post: Post) -> None:
+    async with post.connected():
+        post.transport.breaks = "typing"
+        poison = await post.send("poison")
+        await post.settle()
+        for _ in range(2):
+            assert await post.world.status(poison) is Status.QUEUED
+            await post.outbox.take_up()
+            await post.settle()
+        row = await post.world.row(poison)
+        assert (row["status"], row["error"]) == ("failed", "could not be handled: RuntimeError")
+        post.transport.breaks = ""
+        assert await post.world.status(await post.send("next")) is Status.QUEUED
+        await post.settle()
+        assert [m.content.text for m in post.transport.sent] == ["next"]

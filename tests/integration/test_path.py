@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from flows.contract import Decided, Outcome, Pause, Reply, Turn
 from storage.database import Database
-from storage.models import Action, Address, ExternalId, Jid, MessageType
+from storage.models import Action, Address, ChatNamed, ExternalId, Jid, MessageType, Quoted, Typing
 from tests.integration.path_world import Path
 from tests.integration.store_world import (
     ANA,
@@ -44,7 +44,8 @@ async def until_typing(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "message_type", [MessageType.REACTION, MessageType.STICKER, MessageType.EDIT, MessageType.LOCATION]
+    "message_type",
+    [MessageType.REACTION, MessageType.STICKER, MessageType.EDIT, MessageType.POLL, MessageType.SYSTEM],
 )
 async def test_a_reaction_while_the_bot_types_does_not_cost_the_answer(
     path: Path, message_type: MessageType
@@ -56,6 +57,21 @@ async def test_a_reaction_while_the_bot_types_does_not_cost_the_answer(
         await path.settle()
         assert path.said == [ANSWER]
         assert path.decided == [Action.KEYWORD_REPLIED, Action.IGNORED_UNSUPPORTED]
+
+
+async def test_a_resume_does_not_undo_what_the_owner_writes_right_after_it(path: Path) -> None:
+    """As they come from the queue of a number that was offline: all in one batch."""
+    async with path.running():
+        path.see(typed("H1"))
+        await path.settle()
+        path.see(typed("C1", "/resume"), typed("H2", "one moment, please"), said("M1", "price?"))
+        await path.settle()
+        session = await path.world.session(await path.world.meet())
+        assert session.is_paused
+        assert Action.IGNORED_PAUSED in path.decided
+        path.see(typed("C2", "/resume"), said("M2", "price?"))
+        await path.settle()
+        assert path.said[-1] == ANSWER
 
 
 async def test_what_others_say_in_a_group_while_the_bot_types_does_not_cost_the_answer(path: Path) -> None:
@@ -81,6 +97,46 @@ async def test_chatter_in_a_group_neither_postpones_an_answer_nor_asks_for_one(p
         path.see(said("B2", "price of lunch?", by=BEN, group=TEAM))
         await path.settle()
         assert path.said == [ANSWER]
+
+
+@pytest.mark.parametrize(("group", "is_waited_for"), [(None, True), (TEAM, False)])
+async def test_who_types_is_waited_for_but_not_in_a_group(
+    path: Path, group: Address | None, is_waited_for: bool
+) -> None:
+    async with path.running():
+        path.see(said("M1", "price?", group=group, mentions_me=True))
+        await path.pipeline.inbox.drained()
+        await path.clock.advance(SECOND)
+        path.pipeline.receive(Typing(chat=group or ANA, typing=True))
+        await path.clock.advance(SECOND)
+        assert bool(path.transport.typing) is not is_waited_for
+        await path.settle()
+        assert path.said == [ANSWER]
+
+
+async def test_an_answer_quotes_what_it_answers_in_a_group_and_only_there(path: Path) -> None:
+    async with path.running():
+        path.see(
+            said("M1", "hi", group=TEAM, mentions_me=True), said("M2", "price?", group=TEAM, mentions_me=True)
+        )
+        await path.settle()
+        path.see(said("M3", "price?"))
+        await path.settle()
+        in_group, alone = (message.content.quoted for message in path.transport.sent)
+        assert in_group == Quoted(external_id=ExternalId("M2"), sender=ANA.jid, text="price?")
+        assert alone is None
+
+
+async def test_a_group_is_called_what_the_platform_said_last(path: Path, db: Database) -> None:
+    async with path.running():
+        path.pipeline.receive(ChatNamed(chat=TEAM, name="Nobody has written there yet"))
+        path.see(said("M1", "hello all", group=TEAM), said("M2", "hello", by=ANA))
+        for name in ("Team", "Our\x00 team"):
+            path.pipeline.receive(ChatNamed(chat=TEAM, name=name))
+        path.pipeline.receive(ChatNamed(chat=ANA, name="not a group"))
+        await path.settle()
+        chats = await db.fetch("SELECT jid, name FROM sidestep.chats ORDER BY chat_id")
+        assert {chat["jid"]: chat["name"] for chat in chats} == {TEAM.jid: "Our\ufffd team", ANA.jid: None}
 
 
 async def test_a_second_question_while_the_bot_types_is_answered_together_with_the_first(path: Path) -> None:
@@ -263,3 +319,15 @@ async def test_a_customer_s_own_message_is_answered_to_the_address_that_they_use
         path.see(replace(said("M2", "price?").event, external_id=ExternalId("M2"), chat=ANA, sender=ANA))
         await path.settle()
         assert [m.to for m in path.transport.sent] == [ANA_LID.jid, ANA.jid]
+
+
+async def test_another_owner_than_the_configured_one_is_told_of_once(path: Path, db: Database) -> None:
+    stranger = (Jid("5511999997777@s.whatsapp.net"), Jid("300000000000777@lid"))
+    further = Path.build(db, replace(path.world, account=replace(path.world.account, name="shop-2")))
+    with capture_logs() as logs:
+        path.pipeline.linked(stranger)
+        path.pipeline.linked(stranger)
+        further.pipeline.linked(stranger)
+    assert [(e["event"], e["account"]) for e in logs] == [
+        ("owner_is_not_the_linked_number", path.world.account.name)
+    ]

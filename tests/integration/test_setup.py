@@ -96,6 +96,14 @@ class TestMake:
         assert "python3-venv" in refused.stderr
 
 
+class TestRounds:
+    def test_no_round_at_all_is_refused(self) -> None:
+        command = [sys.executable, "-m", "tests.lab.rounds", "0"]
+        refused = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+        assert refused.returncode == 2
+        assert refused.stderr.startswith("usage: ")
+
+
 class TestWheel:
     def test_holds_each_of_our_files_and_nothing_else(self, tmp_path: Path) -> None:
         sources = tmp_path / "sources"

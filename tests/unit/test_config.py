@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from bot.config import Config, ConfigError, load, warnings
 from bot.config.models import Section
+from storage.models import FOR_EVER
 
 ROOT = Path(__file__).parents[2]
 SHOP = """
@@ -26,7 +27,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder and an environment without anything of ours."""
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
-        if name.startswith("SIDESTEP") or name.endswith(("_API_KEY", "DATABASE_URL", "CONNECTION_STRING")):
+        if name.startswith("SIDESTEP") or name.endswith(
+            ("_API_KEY", "DATABASE_URL", "CONNECTION_STRING", "_ACCESS_KEY")
+        ):
             monkeypatch.delenv(name)
     return tmp_path
 
@@ -51,7 +54,7 @@ class TestDefaults:
         assert config.tenants[0].auto_resume_after == timedelta(hours=2)
         assert config.database.url is None
         assert (config.http.host, config.http.port, config.http.token) == ("127.0.0.1", 8080, None)
-        assert list(warnings(config)) == []
+        assert [warning.place for warning in warnings(config)] == ["tenants[0].owner"]  # it is the sample's
 
     def test_a_section_with_every_key_commented_out_has_its_defaults(self, folder: Path) -> None:
         assert configured(folder, SHOP + "pace:\n  # debounce: 1s\n") == configured(folder)
@@ -68,7 +71,7 @@ class TestTheManual:
         config = load(ROOT / "config.yaml", environ={})
         assert config.tenants[0].instance_name == "shop"
         assert len(config.flows.keywords) == 5
-        assert [warning.place for warning in warnings(config)] == ["tenants[0].admins"]
+        assert [warning.place for warning in warnings(config)] == ["tenants[0].owner", "tenants[0].admins"]
 
     def test_names_every_key(self) -> None:
         manual = (ROOT / "config.yaml").read_text(encoding="utf-8")
@@ -76,6 +79,8 @@ class TestTheManual:
             # Secrets are told of as variables.
             "anthropic_api_key",
             "openai_api_key",
+            "access_key_id",
+            "secret_access_key",
         ]
 
     def test_shows_the_defaults(self, folder: Path) -> None:
@@ -180,6 +185,9 @@ class TestValues:
         config = configured(folder, SHOP + "    auto_resume_after: never\nanswer: {max_age: Never}\n")
         assert config.tenants[0].auto_resume_after is None
         assert config.answer.max_age is None
+        kept = configured(folder, SHOP + "    retention: never\nstore: {retention: 730d}\n")
+        assert (kept.tenants[0].retention, kept.store.retention) == (FOR_EVER, timedelta(days=730))
+        assert configured(folder, SHOP).tenants[0].retention is None
         assert "pace.debounce: should be a duration" in refused(folder, SHOP + "pace: {debounce: never}\n")[0]
 
     @pytest.mark.parametrize(
@@ -248,8 +256,7 @@ database: {url: "mysql://u:hunter2@h/d"}
             "config.yaml:15: http.port: should be less than or equal to 65535",
             "config.yaml:15: http.token: is needed, since http.host lets other machines in",
             "SIDESTEP__LOG__LEVEL: log.level: should be 'debug', 'info', 'warning' or 'error'",
-            "config.yaml:16: database.url: is refused: the database URL (DATABASE_URL or database.url) must look "
-            "like postgresql://user:password@host:5432/database",
+            "config.yaml:16: database.url: must look like postgresql://user:password@host:5432/database",
         ]
 
     @pytest.mark.parametrize(
@@ -310,6 +317,47 @@ database: {url: "mysql://u:hunter2@h/d"}
         [told] = refused(folder, SHOP + yaml)
         assert told.startswith(f"config.yaml:{line}: ")
 
+    @pytest.mark.parametrize(
+        ("yaml", "told"),
+        [
+            ("http: [1\nlog: {}\n", "a bracket [ is not closed"),
+            ("http: {port: 1\nlog: x\n", "a brace { is not closed"),
+            ("http: [", "is not closed"),
+            ("http:\n\tport: 1\n", "a tab"),
+            ('x: "secret', "a quote is not closed"),
+            ("x: a: secret\n", "quote a text that has one"),
+            ("http\nlog: {}\n", "a key has no colon"),
+            ("http:\n    port: 1\n  host: secret\n", "the indent fits nothing above it"),
+            ("x: @secret\n", "has to be quoted"),
+        ],
+    )
+    def test_wrong_yaml_is_told_in_words_for_people(self, folder: Path, yaml: str, told: str) -> None:
+        [line] = refused(folder, SHOP + yaml)
+        assert told in line
+        assert "secret" not in line
+
+    def test_a_wrong_database_url_is_named_by_its_place_once(self, folder: Path) -> None:
+        [told] = refused(folder, DATABASE_URL="foo")
+        assert (
+            told == "DATABASE_URL: database.url: must look like postgresql://user:password@host:5432/database"
+        )
+
+    def test_an_empty_file_is_not_said_to_be_missing(self, folder: Path) -> None:
+        [here] = refused(folder, "# nothing yet\n")
+        assert here == "tenants: is missing (config.yaml says nothing)"
+        (folder / "other.yaml").touch()
+        with pytest.raises(ConfigError, match=r"^tenants: is missing \(other\.yaml says nothing\)$"):
+            load(folder / "other.yaml", environ={})
+
+    def test_what_is_left_of_the_sample_is_warned_of(self, folder: Path) -> None:
+        sample = SHOP + '    admins: ["+5511999990001"]\n'
+        assert [w.place for w in warnings(configured(folder, sample))] == [
+            "tenants[0].owner",
+            "tenants[0].admins",
+        ]
+        own = SHOP.replace("+5511999990000", "+5511999990002")
+        assert not list(warnings(configured(folder, own)))
+
     def test_what_is_no_configuration_at_all(self, folder: Path) -> None:
         assert refused(folder, "just words") == ["config.yaml:1: should consist of sections, like `http:`"]
         assert refused(folder, "a: \x01") == ["config.yaml: holds a character that YAML forbids"]
@@ -329,7 +377,7 @@ database: {url: "mysql://u:hunter2@h/d"}
             load(Path("other.yaml"), environ={})
 
     def test_a_model_without_its_key_is_only_a_warning(self, folder: Path) -> None:
-        yaml = SHOP + "    llm_provider: openai\n"
+        yaml = SHOP.replace("+5511999990000", "+5511999990002") + "    llm_provider: openai\n"
         [problem] = warnings(configured(folder, yaml))
         assert problem.place == "tenants[0].llm_provider"
         assert "OPENAI_API_KEY" in problem.hint

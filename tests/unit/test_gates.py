@@ -62,6 +62,7 @@ def test_each_state_of_the_chat_has_its_reason(session: Session, reason: Action)
 
 
 REASONS: list[tuple[dict[str, Any], dict[str, Any], Action]] = [
+    ({"deleted_at": NOW}, {}, Action.SUPERSEDED),
     ({"is_group": True, "addressed": False}, {}, Action.IGNORED_GROUP),
     ({}, {"is_excluded": True}, Action.IGNORED_EXCLUDED),
     ({}, {"opted_out_at": NOW}, Action.IGNORED_OPTED_OUT),
@@ -104,7 +105,10 @@ def test_a_message_is_too_old_beyond_the_age_and_never_too_young(
     assert refusal(replace(MESSAGE, sent_at=NOW - age), SESSION, POLICY, NOW) is reason
 
 
-ANSWERABLE = {MessageType.TEXT, MessageType.IMAGE, MessageType.VIDEO, MessageType.AUDIO, MessageType.DOCUMENT}
+ANSWERABLE = {
+    MessageType.TEXT, MessageType.IMAGE, MessageType.VIDEO, MessageType.AUDIO, MessageType.DOCUMENT,
+    MessageType.LOCATION, MessageType.CONTACT,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("message_type", MessageType)

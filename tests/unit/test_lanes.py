@@ -21,6 +21,7 @@ from storage.models import (
     AccountId,
     Action,
     Author,
+    Changed,
     ChatId,
     Decision,
     Direction,
@@ -167,12 +168,13 @@ class FakeDesk:
 @dataclass
 class Shop:
     clock: VirtualClock = field(default_factory=lambda: VirtualClock(NOW))
+    policy: Policy = POLICY
     desk: FakeDesk = field(init=False)
     lanes: Lanes = field(init=False)
 
     def __post_init__(self) -> None:
         self.desk = FakeDesk(self.clock)
-        self.lanes = Lanes(self.desk, self.desk, self.clock, POLICY)
+        self.lanes = Lanes(self.desk, self.desk, self.clock, self.policy)
 
     @property
     def lane(self) -> Lane:
@@ -231,6 +233,37 @@ async def test_what_comes_while_an_answer_is_made_cancels_it_and_is_answered_wit
     assert shop.desk.proposed == [([1], []), ([1, 2], [])]
     assert shop.desk.cancelled == 1
     assert shop.desk.standing() == [[1, 2]]
+
+
+EDITED = Changed(message_id=MessageId(1), text="corrected", edited_at=NOW, deleted_at=None)
+
+
+async def test_an_answer_to_what_is_edited_meanwhile_is_begun_anew_at_once(shop: Shop) -> None:
+    shop.desk.thinking = 5 * SECOND
+    shop.push(1)
+    await shop.clock.advance(4 * SECOND)
+    shop.lane.change(EDITED)
+    await shop.clock.settle()
+    assert shop.desk.cancelled == 1
+    assert shop.desk.thought == [NOW + 2 * SECOND, NOW + 4 * SECOND]
+
+
+async def test_an_answer_that_was_ready_when_its_question_was_edited_is_not_kept(shop: Shop) -> None:
+    shop.desk.when_ready = lambda: shop.lane.change(EDITED)
+    shop.push(1)
+    await shop.clock.settle()
+    assert shop.desk.cancelled == 0
+    assert shop.desk.proposed == [([1], []), ([1], [])]
+    assert shop.desk.standing() == [[1]]
+
+
+async def test_a_change_of_what_is_not_here_changes_nothing(shop: Shop) -> None:
+    shop.desk.thinking = 5 * SECOND
+    shop.push(2)
+    await shop.clock.advance(4 * SECOND)
+    shop.lane.change(EDITED)
+    await shop.clock.settle()
+    assert shop.desk.cancelled == 0
 
 
 async def test_a_reply_that_nobody_has_claimed_is_taken_back_and_both_are_answered_together(
@@ -353,6 +386,50 @@ async def test_delivered_replies_are_not_asked_for_again(shop: Shop) -> None:
     await shop.clock.settle()
     assert shop.desk.taken_back == set()
     assert shop.desk.proposed[-1] == ([2], [])
+
+
+def at_once() -> Shop:
+    """A shop without a debounce."""
+    return Shop(policy=Policy(debounce=timedelta(0), longest_debounce=timedelta(0)))
+
+
+async def test_without_a_debounce_each_message_is_answered_by_itself_in_order() -> None:
+    shop = at_once()
+    shop.desk.thinking = SECOND
+    shop.push(1, 2)
+    await shop.clock.advance(timedelta(milliseconds=500))
+    shop.push(3)
+    await shop.clock.settle()
+    assert shop.desk.proposed == [([1], []), ([2], []), ([3], [])]
+    assert shop.desk.standing() == [[1], [2], [3]]
+    assert shop.desk.cancelled == 0
+    assert shop.clock.now() == NOW + 3 * SECOND
+
+
+async def test_without_a_debounce_a_command_still_comes_first() -> None:
+    shop = at_once()
+    shop.desk.thinking = SECOND
+    shop.push(1)
+    await shop.clock.advance(timedelta(milliseconds=500))
+    shop.push(2, command="help")
+    shop.push(3)
+    await shop.clock.advance(SECOND)
+    assert shop.desk.commanded == [2]
+    await shop.clock.settle()
+    assert shop.desk.standing() == [[1], [3]]
+
+
+async def test_without_a_debounce_all_that_came_before_a_human_is_left_to_them() -> None:
+    shop = at_once()
+    shop.desk.thinking = SECOND
+    shop.push(1, 2, 3)
+    await shop.clock.advance(timedelta(milliseconds=500))
+    shop.lane.stand_aside(MessageId(4))
+    shop.push(5)
+    await shop.clock.settle()
+    assert shop.desk.decided == {
+        1: Action.SUPERSEDED, 2: Action.SUPERSEDED, 3: Action.SUPERSEDED, 5: Action.KEYWORD_REPLIED,
+    }  # fmt: skip
 
 
 async def test_a_command_bypasses_the_debounce_and_does_not_end_a_burst(shop: Shop) -> None:

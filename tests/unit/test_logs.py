@@ -93,6 +93,10 @@ class TestLines:
         assert event["exception"].endswith("ValueError: no good")
         assert order not in event["exception"]
 
+    def test_a_log_that_nobody_reads_any_more_stops_nothing(self, lines: io.StringIO) -> None:
+        lines.close()
+        structlog.get_logger("bot").error("database_lost")
+
     def test_a_person_at_a_terminal_reads_plain_lines(self) -> None:
         class Terminal(io.StringIO):
             def isatty(self) -> bool:
@@ -144,6 +148,7 @@ class TestRedaction:
             ("call +5511999990000.", "call [number]."),
             ("https://wa.me/5511999990000", "https://wa.me/[number]"),
             ("'5511999990000'", "'[number]'"),
+            ("2026-11-23T01:05:16.123456Z 5511999990000", "2026-11-23T01:05:16.123456Z [number]"),
             (
                 "invalid input for query argument $3: 'my order' (expected str)\n\nDuring handling",
                 "invalid input for query argument $3: [value]\n\nDuring handling",
@@ -172,6 +177,7 @@ class TestRedaction:
             "took 1234567 ns, 3.141592653589",
             "input_tokens=2048",
             "127.0.0.1:54321",
+            "2026-11-23T01:05:16.123456Z",
         ],
     )
     def test_ids_and_times_stay(self, text: str) -> None:

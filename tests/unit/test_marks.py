@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from bot.marks import HumanMarks
 from storage.models import Address, Jid
 
 PHONE, LID, OTHER = Jid("55@s.whatsapp.net"), Jid("1@lid"), Jid("66@s.whatsapp.net")
+CHAT = (PHONE, LID)
 
 
 class Lane:
@@ -40,24 +43,53 @@ def test_a_mark_stops_what_took_its_stamp_before(marks: HumanMarks) -> None:
 
 def test_what_takes_its_stamp_after_the_commit_is_the_epoch_s_to_judge(marks: HumanMarks) -> None:
     marks.settle(marks.put((PHONE,)))
+    assert not marks.human_since(CHAT, marks.stamp())
+
+
+@pytest.mark.parametrize("said_under", [PHONE, LID])
+def test_a_mark_that_is_not_committed_stops_for_good_what_takes_its_stamp_then(
+    marks: HumanMarks, said_under: Jid
+) -> None:
+    marks.learn(Address(jid=LID, alt=PHONE))
+    mark = marks.put((said_under,))
+    stamp = marks.stamp()
+    assert marks.human_since((PHONE,), stamp)
+    # Between the two a claim may have been granted, before the commit.
+    marks.settle(mark)
+    # What was claimed before the commit does not know of it.
+    assert marks.human_since((PHONE,), stamp)
     assert not marks.human_since((PHONE,), marks.stamp())
 
 
-def test_a_mark_that_is_not_committed_stops_also_what_takes_its_stamp_later(marks: HumanMarks) -> None:
-    mark = marks.put((PHONE,))
-    stamp = marks.stamp()
-    assert marks.human_since((PHONE,), stamp)
-    marks.settle(mark)
-    assert not marks.human_since((PHONE,), stamp)
+def test_what_turns_out_to_be_no_human_stops_nothing_any_more(marks: HumanMarks) -> None:
+    before = marks.stamp()
+    mark = marks.put((PHONE,), [lane := Lane()])
+    assert marks.human_since((PHONE,), before)
+    assert lane.held == 1
+    marks.withdraw(mark)
+    assert not marks.human_since((PHONE,), before)
+    assert lane.held == 0
+
+
+async def test_who_waits_goes_on_when_all_that_was_seen_in_the_chat_is_settled(marks: HumanMarks) -> None:
+    first, second, elsewhere = marks.put((PHONE,)), marks.put((PHONE,)), marks.put((OTHER,))
+    waiting = asyncio.create_task(marks.settled((PHONE, LID)))
+    marks.withdraw(first)
+    marks.settle(elsewhere)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    marks.settle(second)
+    async with asyncio.timeout(60):
+        assert await waiting
+    assert not await marks.settled((LID,))
 
 
 def test_two_lines_are_two_marks_and_both_must_be_committed(marks: HumanMarks) -> None:
     first, second = marks.put((PHONE,)), marks.put((PHONE,))
-    stamp = marks.stamp()
     marks.settle(second)
-    assert marks.human_since((PHONE,), stamp)
+    assert marks.human_since((PHONE,), marks.stamp())
     marks.settle(first)
-    assert not marks.human_since((PHONE,), stamp)
+    assert not marks.human_since((PHONE,), marks.stamp())
 
 
 @pytest.mark.parametrize("said_under", [(PHONE,), (LID,), (PHONE, LID), (LID, PHONE)])
@@ -83,7 +115,7 @@ def test_two_forms_that_become_one_after_the_mark_are_one_too(marks: HumanMarks)
     assert marks.human_since((PHONE,), stamp)
     marks.settle(mark)
     assert marks.human_since((PHONE,), stamp)
-    assert not marks.human_since((PHONE,), marks.stamp())
+    assert not marks.human_since(CHAT, marks.stamp())
 
 
 def test_a_mark_holds_at_once_and_releases_when_it_is_settled(marks: HumanMarks) -> None:

@@ -58,14 +58,18 @@ class TestLocks:
 class TestMakefile:
     def test_has_what_people_are_told_to_type(self) -> None:
         targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.M))
-        assert targets >= {"demo", "run", "test", "check", "lint", "lock"}
+        assert targets >= {"demo", "run", "test", "check", "lab", "lint", "lock"}
         assert set(re.findall(r"\bmake ([a-z-]+)", read("CONTRIBUTING.md"))) <= targets
+
+    def test_a_run_starts_without_neonizes_mark_of_a_machine(self) -> None:
+        [recipe] = re.findall(r"^\t.*-m bot run$", read("Makefile"), re.M)
+        assert "env NEONIZE_BOT_TAG=$${NEONIZE_BOT_TAG:-off} " in recipe
 
     def test_the_demo_needs_the_runtime_alone(self) -> None:
         assert re.search(r"^demo: \.venv/\.runtime(?: ##|$)", read("Makefile"), re.M)
 
     def test_ci_tests_last_so_that_their_summary_is_what_it_ends_with(self) -> None:
-        assert read(".ci/run").rstrip().splitlines()[-1] == "make test"
+        assert read(".ci/run").rstrip().splitlines()[-1] == "make test all=1"
 
 
 class TestImage:
@@ -105,6 +109,9 @@ class TestImage:
         assert int(user) > 0
         assert "/livez" in self.told("HEALTHCHECK")[0]
         assert [shlex.split(rest.strip("[]").replace(",", " ")) for rest in self.told("CMD")] == [["run"]]
+
+    def test_starts_without_neonizes_mark_of_a_machine(self) -> None:
+        assert re.search(r"NEONIZE_BOT_TAG=off\b", " ".join(self.told("ENV")))
 
     def test_has_the_programs_that_neonize_looks_for(self) -> None:
         assert {"ffmpeg", "libmagic1"} <= set(" ".join(self.told("RUN")).split())

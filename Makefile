@@ -29,12 +29,36 @@ run: .venv/.runtime ## Run the bot with config.yaml.
 	@exec env NEONIZE_BOT_TAG=$${NEONIZE_BOT_TAG:-off} $(python) -m bot run
 
 .PHONY: test
-test: .venv/.dev ## Run the tests; args="-k takeover" chooses.
-	@$(python) -m pytest $(args)
+test: .venv/.dev ## Run the tests, few of the lab's unless all=1; args="-k takeover" chooses.
+	@$(python) -m pytest --numprocesses 2 --dist worksteal $(if $(all),,-m "not lab or smoke") $(args)
 
 .PHONY: lab
-lab: .venv/.dev ## Drive the real WhatsApp library against a WhatsApp of our own.
-	@$(python) -m pytest tests/lab $(args)
+lab: .venv/.dev ## Drive the real WhatsApp library against a WhatsApp of our own; N=10: so often in a row.
+	@$(python) -m $(if $(N),tests.lab.rounds $(N),pytest tests/lab) --numprocesses 4 --dist worksteal $(args)
+
+.PHONY: soak
+soak: .venv/.dev ## Twelve numbers and everything that can go wrong, checked; MINUTES=30 SEED=1.
+	@$(python) -m tests.lab.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(args)
+
+.PHONY: bench
+bench: .venv/.dev ## Measure the daemon against the plainest code; args="daemon --rounds 9" chooses.
+	@$(python) -m benchmarks $(args)
+
+.PHONY: prove-fast
+prove-fast: .venv/.dev ## Play a few random games against the invariants; CI does it with the tests.
+	@$(python) -m pytest tests/proof $(args)
+
+.PHONY: prove
+prove: .venv/.dev ## Play new games of 100,000 moves in all; GAMES=2000.
+	@SIDESTEP_PROVE_GAMES=$(or $(GAMES),2000) $(python) -m pytest tests/proof $(args)
+
+.PHONY: mutants
+mutants: .venv/.dev ## Take the guards out one by one: a test must fail without each.
+	@$(python) -m tests.mutants
+
+.PHONY: bench-store
+bench-store: .venv/.dev ## Measure reads on ten million messages; args="--rows 1000000" is less.
+	@$(python) -m benchmarks.store $(args)
 
 .PHONY: lint
 lint: .venv/.dev ## Check style, imports and types.

@@ -30,7 +30,7 @@ class Daemon:
     port: int
 
     async def ask(self, method: str, path: str, **headers: str) -> httpx2.Response:
-        async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:
+        async with httpx2.AsyncClient(trust_env=False, timeout=60) as client:
             return await client.request(method, f"http://127.0.0.1:{self.port}{path}", headers=headers)
 
 

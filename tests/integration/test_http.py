@@ -67,7 +67,7 @@ async def serving(
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(serve(app, listening, stop))
-        async with httpx2.AsyncClient(base_url=address, trust_env=False, timeout=20) as client:
+        async with httpx2.AsyncClient(base_url=address, trust_env=False, timeout=60) as client:
             yield client
         stop.set()
 
@@ -268,7 +268,7 @@ async def streaming() -> AsyncIterator[tuple[httpx2.AsyncClient, asyncio.Task[No
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"
     task = asyncio.create_task(serve(app, listening, stop))
     async with (
-        httpx2.AsyncClient(base_url=address, trust_env=False, timeout=20) as client,
+        httpx2.AsyncClient(base_url=address, trust_env=False, timeout=60) as client,
         client.stream("GET", "/events") as answer,
     ):
         assert answer.status_code == 200

@@ -8,6 +8,7 @@ import pytest
 from bot.lab.errors import LabError
 from bot.lab.lab import Lab
 from bot.lab.people import Customer, Owner
+from bot.lab.timeline import PATIENCE
 from bot.transports.base import ConnectionState, NotConnected, PairingFailed
 from storage.models import Jid
 from tests.lab.transport_bot import TransportBot, make_session_schema
@@ -79,7 +80,7 @@ async def test_whatsapp_gives_out_no_code(
         phone_bot.start()
         assert phone_bot.running is not None
         with pytest.raises(PairingFailed, match=words):
-            await asyncio.wait_for(asyncio.shield(phone_bot.running), 20)
+            await asyncio.wait_for(asyncio.shield(phone_bot.running), PATIENCE)
     assert phone_bot.transport.connection.state is ConnectionState.STOPPED
     assert owner.linked == []
 
@@ -93,7 +94,7 @@ async def test_a_number_is_unlinked_and_can_be_paired_again(
     await bot.transport.unlink()
     assert owner.linked == []
     assert bot.running is not None
-    await asyncio.wait_for(bot.running, 10)
+    await asyncio.wait_for(bot.running, PATIENCE)
     assert bot.transport.connection.state is ConnectionState.LOGGED_OUT
     again = TransportBot(empty_dsn, lab, jid=Jid(owner.phone_jid))
     await again.pair(owner)

@@ -9,6 +9,7 @@ import pytest
 from bot.lab.lab import Lab
 from bot.lab.media import MediaKind
 from bot.lab.people import Customer, Owner
+from bot.lab.timeline import PATIENCE
 from bot.transports.base import (
     ConnectionState,
     MediaDamaged,
@@ -118,13 +119,13 @@ async def test_a_slow_file_holds_up_nothing(lab: Lab, bot: TransportBot, custome
     raw = await kept(bot)
     with lab.files.holding_downloads():
         downloads = [asyncio.create_task(fetched(bot, raw)) for _ in range(5)]
-        await asyncio.wait_for(lab.files.asked.wait(), 10)
+        await asyncio.wait_for(lab.files.asked.wait(), PATIENCE)
         await customer.says("e aí?")
         await bot.message("e aí?")
         await bot.says(customer.lid, "já vejo")
         await customer.hears("já vejo")
         await bot.transport.set_typing(Jid(customer.lid), True)
-        await customer.sees_typing(within=5)
+        await customer.sees_typing()
         assert not any(download.done() for download in downloads)
     assert [(await download).data for download in downloads] == [b"png" * 1000] * 5
 

@@ -11,9 +11,10 @@ from structlog.testing import capture_logs
 
 from bot.lab.lab import Lab
 from bot.lab.people import Customer, Owner
+from bot.lab.timeline import PATIENCE
 from bot.transports.base import ConnectionState, Content, NotConnected, SendRefused, SendUnconfirmed
 from storage.models import Address, Jid, MessageType, Status
-from tests.lab.transport_bot import TransportBot, make_session_schema, now
+from tests.lab.transport_bot import AT_ONCE, TransportBot, make_session_schema, now
 
 pytestmark = pytest.mark.lab
 
@@ -60,7 +61,7 @@ async def test_after_a_restart_the_store_tells_the_number_for_the_next_message(
     again = TransportBot(empty_dsn, lab, jid=Jid(owner.phone_jid))
     again.start()
     await again.reaches(ConnectionState.CONNECTED)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     alt = None
     while alt is None and time.monotonic() < deadline:
         await customer.says("oi", with_alt=False)
@@ -251,7 +252,7 @@ async def test_a_send_cut_off_before_its_acknowledgement_is_unconfirmed(
         await customer.hears("talvez")
         async with lab.outage():
             with pytest.raises(SendUnconfirmed):
-                await asyncio.wait_for(sending, 20)
+                await asyncio.wait_for(sending, PATIENCE)
 
 
 async def test_a_cancelled_send_blocks_the_next_until_it_is_over(
@@ -286,7 +287,7 @@ async def test_a_send_that_never_comes_back_costs_only_its_connection(
         # whatsmeow sends it again on the next connection, and awaits the second acknowledgement for ever.
         await lab.drop()
         with pytest.raises(SendUnconfirmed):
-            await asyncio.wait_for(sending, 20)
+            await asyncio.wait_for(sending, PATIENCE)
     await bot.reaches(ConnectionState.CONNECTED)
     while not bot.transport.connection.can_send:
         await bot.reaches(ConnectionState.CONNECTED)
@@ -295,7 +296,7 @@ async def test_a_send_that_never_comes_back_costs_only_its_connection(
     await bot.stop()
 
 
-async def test_it_stops_within_two_seconds_while_a_send_is_on_its_way(
+async def test_it_stops_at_once_while_a_send_is_on_its_way(
     bot: TransportBot, lab: Lab, customer: Customer
 ) -> None:
     await bot.says(customer.lid, "olá")
@@ -304,6 +305,6 @@ async def test_it_stops_within_two_seconds_while_a_send_is_on_its_way(
         await customer.hears("um")
         started = time.monotonic()
         await bot.stop()
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < AT_ONCE
         with pytest.raises(SendUnconfirmed):
-            await asyncio.wait_for(sending, 20)
+            await asyncio.wait_for(sending, PATIENCE)

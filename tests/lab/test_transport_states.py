@@ -73,7 +73,7 @@ def states_of(bot: TransportBot) -> list[ConnectionState]:
 
 async def ended(bot: TransportBot) -> None:
     assert bot.running is not None
-    await asyncio.wait_for(bot.running, 10)
+    await asyncio.wait_for(bot.running, PATIENCE)
 
 
 async def log_in_again(bot: TransportBot) -> None:

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from bot.lab.lab import Lab
 from bot.lab.people import Customer, Owner
+from bot.lab.timeline import PATIENCE
 from bot.transports.base import ConnectionState, NotConnected
 from bot.transports.whatsapp import session
 from bot.transports.whatsapp.threads import gate
@@ -82,7 +83,7 @@ async def refused(link, *more):
     ]
     for number, call in enumerate(calls):
         try:
-            await asyncio.wait_for(call(), 5)
+            await asyncio.wait_for(call(), 60)
         except NotConnected:
             continue
         raise AssertionError(f"call {number} was not refused")
@@ -96,7 +97,7 @@ async def main():
     code = lambda: link.pairing_code("+5511999990000")
     await refused(link, code)
     await link.start({}, lambda code: shown.set(), lambda status: None)
-    await asyncio.wait_for(shown.wait(), 20)
+    await asyncio.wait_for(shown.wait(), 60)
     await refused(link)
     await link.leave()
     await link.close()
@@ -126,7 +127,7 @@ async def main():
         clock=lambda: datetime.now(UTC),
     )
     running = asyncio.create_task(transport.run(lambda event: isinstance(event, PairingCode) and shown.set()))
-    await asyncio.wait_for(shown.wait(), 20)
+    await asyncio.wait_for(shown.wait(), 60)
     running.cancel()
     await asyncio.wait([running])
     print("alive")
@@ -277,7 +278,7 @@ async def test_a_client_that_is_gone_stops_nobody(bot: TransportBot, customer: C
         await bot.transport.suspend()
         assert not client._stop_finalizer.alive
         with pytest.raises(NotConnected):
-            await asyncio.wait_for(link.other_form(Jid(customer.lid)), 5)
+            await asyncio.wait_for(link.other_form(Jid(customer.lid)), PATIENCE)
         del link, client
         await bot.transport.resume()
         await bot.reaches(ConnectionState.CONNECTED)

@@ -11,6 +11,7 @@ import pytest
 
 from bot.lab.lab import Lab
 from bot.lab.people import Customer, Owner
+from bot.lab.timeline import PATIENCE
 from bot.transports.base import ConnectionState, NotConnected
 from storage.models import Jid
 from tests.lab.transport_bot import TransportBot, make_session_schema
@@ -79,7 +80,7 @@ async def test_twelve_numbers_live_in_one_process(
     await everyone_is_answered(bots, owners, customer)
     assert lab.unanswered == []
     assert lab.refused == []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         assert await asyncio.to_thread(lambda: "the one thread is free")
 
 

@@ -24,6 +24,9 @@ from bot.transports.whatsapp.sender import LONGEST_SEND
 from storage.models import ChatNamed, InboundMessage, Jid, Receipt, Typing
 from tests.conftest import connected
 
+AT_ONCE = 10.0
+"""Seconds in which something ends that would else be waited for a minute and more."""
+
 
 def now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)

@@ -1,8 +1,6 @@
 -- migrate:up
 -- The face of the message schema with et_threads and et_messages: leads of another system, one thread active per lead and channel.
 
-ALTER TABLE sidestep.chats ADD COLUMN lead_id integer CHECK (lead_id > 0);
-COMMENT ON COLUMN sidestep.chats.lead_id IS 'Another system''s number of whom the chat is with. Null: the face shows our own, below zero.';
 CREATE INDEX chats_lead ON sidestep.chats (tenant_id, coalesce(lead_id, -chat_id::integer));
 
 CREATE FUNCTION sidestep.follow_lead() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -35,7 +33,7 @@ COMMENT ON FUNCTION face_threads.pg_total_relation_size IS 'As the catalog''s; o
 CREATE FUNCTION face_threads.assign_thread() RETURNS void LANGUAGE sql AS '';
 COMMENT ON FUNCTION face_threads.assign_thread IS 'Does nothing: it holds the name, so that the document''s trigger, pasted here, is refused at once.';
 
--- Who and where -------------------------------------------------------------------------------------------
+-- Who and where ------------------------------------------------------------------------------------------
 
 CREATE FUNCTION face_threads.meet_tenant(p_tenant bigint, p_table text) RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
@@ -75,7 +73,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION face_threads.meet_lead IS 'The chat with a lead on a channel; made if new, or found by the address that the platform''s event tells.';
 
--- et_threads ----------------------------------------------------------------------------------------------
+-- et_threads ---------------------------------------------------------------------------------------------
 
 CREATE VIEW face_threads.et_threads WITH (security_invoker = true) AS
 SELECT t.thread_id::integer AS id, t.tenant_id::integer, coalesce(c.lead_id, -c.chat_id::integer) AS lead_id, c.channel::varchar(50),
@@ -128,7 +126,7 @@ END $$;
 COMMENT ON FUNCTION face_threads.write_thread IS 'Archiving is the bot''s own reset; making an old thread active archives the one that was; another lead_id links the chat to that lead.';
 CREATE TRIGGER write_thread INSTEAD OF INSERT OR UPDATE ON face_threads.et_threads FOR EACH ROW EXECUTE FUNCTION face_threads.write_thread();
 
--- et_messages ---------------------------------------------------------------------------------------------
+-- et_messages --------------------------------------------------------------------------------------------
 
 CREATE VIEW face_threads.et_messages WITH (security_invoker = true) AS
 SELECT m.id, m.tenant_id::integer, coalesce(c.lead_id, -c.chat_id::integer) AS lead_id, t.thread_id::integer, c.channel::varchar(50),

@@ -3,7 +3,7 @@
 -- schema of views with a source document's names; what is written to one goes through the functions below. The tables
 -- themselves get no trigger. Row level security is for the roles of people: the tables' owner, and so the daemon, is not subject to it.
 
--- Words ---------------------------------------------------------------------------------------------------
+-- Words --------------------------------------------------------------------------------------------------
 
 CREATE TABLE sidestep.vocabulary (
     face text NOT NULL,
@@ -35,7 +35,7 @@ LANGUAGE sql STABLE
 RETURN coalesce((SELECT word FROM sidestep.vocabulary WHERE face = p_face AND idea = p_idea AND means = p_means AND is_said), p_means);
 COMMENT ON FUNCTION sidestep.say IS 'A face''s word for ours. Views that show many rows join the table instead, which is quicker.';
 
--- Whose rows ----------------------------------------------------------------------------------------------
+-- Whose rows ---------------------------------------------------------------------------------------------
 
 CREATE TABLE sidestep.tenant_roles (
     tenant_id bigint NOT NULL REFERENCES sidestep.tenants,
@@ -119,12 +119,38 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION sidestep.add_tenant IS 'Makes a tenant, under a given id if need be, and its first account, as config.yaml would; takeovers end after two hours.';
 
--- Messages ------------------------------------------------------------------------------------------------
+CREATE FUNCTION sidestep.meet_tenant() RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    IF sidestep.face_tenant() IS NULL THEN
+        PERFORM pg_advisory_xact_lock(hashtextextended('sidestep.add_tenant', 0)); -- of those who need it at once, one makes it
+        IF NOT EXISTS (SELECT FROM sidestep.tenants) THEN
+            PERFORM sidestep.add_tenant('default', NULL, NULL);
+        END IF;
+    END IF;
+    RETURN sidestep.face_tenant();
+END $$;
+COMMENT ON FUNCTION sidestep.meet_tenant IS 'The tenant that a row without one is written for; the first row in an empty store makes it.';
+
+-- Messages -----------------------------------------------------------------------------------------------
 
 CREATE FUNCTION sidestep.moment(p_id bigint) RETURNS timestamptz
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN to_timestamp(((p_id >> 20) + 1577836800000) / 1000.0);
 COMMENT ON FUNCTION sidestep.moment IS 'The time in a message''s id: when it arrived or was written down here.';
+
+-- A UUID of version 8 has 122 bits to give: the 64 of the id come first, so that they sort by time, then 58 of the chat's.
+CREATE FUNCTION sidestep.uuid_of(p_chat bigint, p_id bigint) RETURNS uuid
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (SELECT (left(h, 12) || '8' || substr(h, 13, 3) || to_hex((-9223372036854775808) | ((p_id & 15) << 58) | p_chat))::uuid
+          FROM (SELECT lpad(to_hex(p_id # (-9223372036854775808)), 16, '0') AS h) x);
+COMMENT ON FUNCTION sidestep.uuid_of IS 'The one UUID of a message, made of its chat and its id.';
+
+CREATE FUNCTION sidestep.message_of(p_uuid uuid, OUT chat_id bigint, OUT id bigint)
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT lo & 288230376151711743, (('x' || left(h, 12) || substr(h, 14, 3) || to_hex((lo >> 58) & 15))::bit(64)::bigint) # (-9223372036854775808)
+      FROM (SELECT h, ('x' || right(h, 16))::bit(64)::bigint AS lo FROM (SELECT replace(p_uuid::text, '-', '') AS h) t) x
+$$;
+COMMENT ON FUNCTION sidestep.message_of IS 'The chat and the id in what uuid_of has made.';
 
 CREATE FUNCTION sidestep.require(p_table text, p_row jsonb, VARIADIC p_columns text[]) RETURNS void
 LANGUAGE plpgsql IMMUTABLE AS $$
@@ -198,6 +224,8 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION sidestep.make_month IS 'Makes the month of a moment in the past, for whoever writes: a tenant''s role may make no tables itself.';
 
+-- The chat is locked before the id, in the order in which a batch locks them that holds an edit of it: else the two would wait
+-- for each other in a circle. Threads and changes are asked for only where there is something to do: it takes a third less time.
 CREATE FUNCTION sidestep.write_message(p_tenant bigint, p_chat bigint, p_external_id text, p_stored_at timestamptz, p_sent_at timestamptz,
     p_from_me boolean, p_type text, p_text text, p_media_url text, p_sender bigint, p_reply_to text, p_command text, p_metadata jsonb, p_raw jsonb,
     p_unique_in_tenant boolean)
@@ -210,22 +238,22 @@ DECLARE
     v_is_past boolean := v_at < v_now - interval '1 second';
     v_group boolean;
     v_sender bigint;
+    v_state sidestep.chat_state;
     v_thread bigint;
     v_id bigint;
 BEGIN
     PERFORM sidestep.make_month(v_at);
-    PERFORM pg_advisory_xact_lock(hashtextextended(p_external_id, p_tenant)); -- first of the locks, as in mark_sent
+    p_chat := sidestep.hold_chat(p_tenant, p_chat);
+    SELECT * INTO STRICT v_state FROM sidestep.chat_state WHERE tenant_id = p_tenant AND chat_id = p_chat FOR NO KEY UPDATE;
+    PERFORM pg_advisory_xact_lock(hashtextextended(p_external_id, p_tenant)); -- after the chat, as record does for what changes this one
     IF p_unique_in_tenant AND EXISTS (SELECT FROM sidestep.message_keys WHERE tenant_id = p_tenant AND external_id = p_external_id) THEN
         RETURN NULL;
     END IF;
-    p_chat := sidestep.hold_chat(p_tenant, p_chat);
-    PERFORM FROM sidestep.chat_state WHERE tenant_id = p_tenant AND chat_id = p_chat FOR NO KEY UPDATE;
     SELECT is_group, CASE WHEN NOT p_from_me THEN coalesce(p_sender, contact_id) END INTO STRICT v_group, v_sender
       FROM sidestep.chats WHERE tenant_id = p_tenant AND chat_id = p_chat;
-    SELECT CASE WHEN v_is_past THEN sidestep.milliseconds(v_at) << 20
-                ELSE greatest(sidestep.milliseconds(v_at), (last_message_id >> 20) + 1) << 20 END
-           | (nextval('sidestep.message_sequence') & 1048575) INTO v_id
-      FROM sidestep.chat_state WHERE tenant_id = p_tenant AND chat_id = p_chat;
+    v_id := CASE WHEN v_is_past THEN sidestep.milliseconds(v_at) << 20
+                 ELSE greatest(sidestep.milliseconds(v_at), (v_state.last_message_id >> 20) + 1) << 20 END
+            | (nextval('sidestep.message_sequence') & 1048575);
     INSERT INTO sidestep.message_keys (tenant_id, chat_id, external_id, from_me, sender_id, id)
     VALUES (p_tenant, p_chat, p_external_id, p_from_me, CASE WHEN v_group THEN coalesce(v_sender, 0) ELSE 0 END, v_id) ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
@@ -234,7 +262,7 @@ BEGIN
 
     IF v_is_past THEN
         v_thread := (sidestep.past_threads(p_tenant, ARRAY[p_chat], ARRAY[v_at], v_now))[1];
-    ELSE
+    ELSIF v_state.active_thread_id IS NULL THEN
         PERFORM sidestep.open_threads(p_tenant, ARRAY[p_chat], v_now);
     END IF;
     UPDATE sidestep.chat_state SET last_message_id = greatest(last_message_id, v_id), last_message_at = greatest(last_message_at, v_at)
@@ -246,7 +274,9 @@ BEGIN
     INSERT INTO sidestep.message_payloads (tenant_id, chat_id, id, raw) SELECT p_tenant, p_chat, v_id, p_raw WHERE p_raw IS NOT NULL;
     -- A record: decided, so that nobody answers it, and not in the outbox, so that nobody sends it.
     INSERT INTO sidestep.decisions (tenant_id, chat_id, message_id, action_taken, decided_at) VALUES (p_tenant, p_chat, v_id, 'imported', v_now);
-    PERFORM sidestep.apply_changes(p_tenant, ARRAY[p_chat], ARRAY[p_external_id]);
+    IF EXISTS (SELECT FROM sidestep.early_changes WHERE tenant_id = p_tenant AND external_id = p_external_id) THEN
+        PERFORM sidestep.apply_changes(p_tenant, ARRAY[p_chat], ARRAY[p_external_id]);
+    END IF;
     RETURN v_id;
 END $$;
 COMMENT ON FUNCTION sidestep.write_message IS 'Keeps one message that was written by SQL: in the chat''s active thread, or in that of its time if it is of the past. It wakes nobody and is never sent. Null: it is here already.';
@@ -267,89 +297,39 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION sidestep.remove_message IS 'Deletes a message with all that hangs on it, for good. Its key stays: what was here once is not taken for new.';
 
--- State ---------------------------------------------------------------------------------------------------
--- Each change raises the chat's epoch, so that no answer begun before it is sent, and cancels what is queued.
-
-CREATE FUNCTION sidestep.cancel_queued(p_tenant bigint, p_chat bigint, p_why text) RETURNS void
-LANGUAGE sql AS $$
-    UPDATE sidestep.outbox SET status = 'cancelled', due_at = NULL, error = p_why
-     WHERE tenant_id = p_tenant AND chat_id = p_chat AND status = 'queued' AND sent_at IS NULL AND epoch IS NOT NULL
-$$;
-COMMENT ON FUNCTION sidestep.cancel_queued IS 'Drops the bot''s replies in a chat that have not left yet.';
-
-CREATE FUNCTION sidestep.pause(p_tenant bigint, p_chat bigint, p_reason text, p_now timestamptz, p_until timestamptz) RETURNS void
-LANGUAGE plpgsql AS $$
+CREATE FUNCTION sidestep.remove_chat(p_tenant bigint, p_chat bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    p_chat := sidestep.hold_chat(p_tenant, p_chat);
-    UPDATE sidestep.chat_state
-       SET is_paused = true, pause_reason = p_reason, paused_at = p_now, paused_until = p_until, epoch = epoch + 1,
-           last_human_at = CASE WHEN p_reason = 'human_takeover' THEN p_now ELSE last_human_at END
-     WHERE tenant_id = p_tenant AND chat_id = p_chat;
-    PERFORM sidestep.cancel_queued(p_tenant, p_chat, 'paused: ' || p_reason);
+    PERFORM FROM sidestep.chat_state WHERE tenant_id = p_tenant AND chat_id = p_chat FOR UPDATE;
+    DELETE FROM sidestep.media WHERE tenant_id = p_tenant AND chat_id = p_chat;
+    DELETE FROM sidestep.outbox WHERE tenant_id = p_tenant AND chat_id = p_chat;
+    DELETE FROM sidestep.decisions WHERE tenant_id = p_tenant AND chat_id = p_chat;
+    DELETE FROM sidestep.message_payloads WHERE tenant_id = p_tenant AND chat_id = p_chat;
+    DELETE FROM sidestep.message_versions WHERE tenant_id = p_tenant AND chat_id = p_chat;
+    DELETE FROM sidestep.reactions WHERE tenant_id = p_tenant AND chat_id = p_chat;
+    DELETE FROM sidestep.early_changes WHERE tenant_id = p_tenant AND chat_id = p_chat;
+    DELETE FROM sidestep.messages WHERE tenant_id = p_tenant AND chat_id = p_chat;
+    DELETE FROM sidestep.message_keys WHERE tenant_id = p_tenant AND chat_id = p_chat;
+    DELETE FROM sidestep.chats WHERE tenant_id = p_tenant AND p_chat IN (chat_id, merged_into);
 END $$;
-COMMENT ON FUNCTION sidestep.pause IS 'Silences the bot in a chat; until null: for as long as the reason says.';
+COMMENT ON FUNCTION sidestep.remove_chat IS 'Deletes a chat with all that was said in it, for good; should it come again, it is new.';
 
-CREATE FUNCTION sidestep.resume(p_tenant bigint, p_chat bigint) RETURNS void
-LANGUAGE plpgsql AS $$
+-- Search for the roles of people. A policy would keep the index of words from being used, and the months themselves are
+-- closed to them: so the search asks as the owner, for the one tenant of who has logged in.
+CREATE FUNCTION sidestep.find_messages(p_text text, p_chat bigint DEFAULT NULL, p_limit int DEFAULT 50, p_before bigint DEFAULT 9223372036854775807)
+RETURNS TABLE (chat_id bigint, id bigint, marked text) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    -- Within this function everybody is the owner; who has logged in stays who it is.
+    v_is_owner boolean := pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = 'sidestep.messages'::regclass), 'USAGE');
+    v_tenant bigint := CASE WHEN v_is_owner THEN sidestep.face_tenant()
+                            ELSE (SELECT r.tenant_id FROM sidestep.tenant_roles r WHERE r.role_name = session_user) END;
 BEGIN
-    p_chat := sidestep.hold_chat(p_tenant, p_chat);
-    UPDATE sidestep.chat_state SET is_paused = false, pause_reason = NULL, paused_at = NULL, paused_until = NULL, epoch = epoch + 1
-     WHERE tenant_id = p_tenant AND chat_id = p_chat;
+    IF v_tenant IS NOT NULL THEN
+        RETURN QUERY SELECT s.* FROM sidestep.search(v_tenant, p_chat, p_text, '{}', -9223372036854775808, p_before, least(p_limit, 500)) s;
+    END IF;
 END $$;
-COMMENT ON FUNCTION sidestep.resume IS 'Lets the bot speak again in a chat.';
+COMMENT ON FUNCTION sidestep.find_messages IS 'As search, for the tenant of the login role, or the owner''s sidestep.tenant: messages with these words, newest first.';
 
-CREATE FUNCTION sidestep.resume_idle(p_tenant bigint, p_now timestamptz, p_idle interval) RETURNS int
-LANGUAGE sql AS $$
-    WITH due AS (
-        SELECT chat_id FROM sidestep.chat_state
-         WHERE tenant_id = p_tenant AND is_paused AND paused_until IS NULL
-           AND CASE pause_reason WHEN 'human_takeover' THEN last_human_at
-                                 WHEN 'manual_pause' THEN NULL -- stays until it is lifted
-                                 ELSE greatest(last_human_at, paused_at) END < p_now - p_idle
-         ORDER BY chat_id FOR NO KEY UPDATE SKIP LOCKED),
-    back AS (
-        UPDATE sidestep.chat_state s SET is_paused = false, pause_reason = NULL, paused_at = NULL, paused_until = NULL, epoch = s.epoch + 1
-          FROM due WHERE s.tenant_id = p_tenant AND s.chat_id = due.chat_id
-        RETURNING s.chat_id, s.epoch, coalesce(s.last_human_id, s.last_message_id) AS message_id),
-    told AS (
-        INSERT INTO sidestep.decisions (tenant_id, chat_id, message_id, event_type, action_taken, decided_at)
-        SELECT p_tenant, chat_id, message_id, 'clock:' || epoch, 'resumed', p_now FROM back
-         WHERE EXISTS (SELECT FROM sidestep.messages m WHERE m.tenant_id = p_tenant AND m.chat_id = back.chat_id AND m.id = back.message_id))
-    SELECT count(*)::int FROM back
-$$;
-COMMENT ON FUNCTION sidestep.resume_idle IS 'As resume_due, but after a silence that the caller names. Pauses by hand and pauses for a time are left alone. Returns how many it ended.';
-
-CREATE FUNCTION sidestep.exclude(p_tenant bigint, p_chat bigint, p_excluded boolean) RETURNS void
-LANGUAGE plpgsql AS $$
-BEGIN
-    p_chat := sidestep.hold_chat(p_tenant, p_chat);
-    UPDATE sidestep.chat_state SET is_excluded = p_excluded, epoch = epoch + 1 WHERE tenant_id = p_tenant AND chat_id = p_chat;
-    PERFORM sidestep.cancel_queued(p_tenant, p_chat, 'the chat was excluded');
-END $$;
-COMMENT ON FUNCTION sidestep.exclude IS 'Bars the bot from a chat, or lets it in again.';
-
-CREATE FUNCTION sidestep.reset(p_tenant bigint, p_chat bigint, p_now timestamptz) RETURNS void
-LANGUAGE plpgsql AS $$
-BEGIN
-    p_chat := sidestep.hold_chat(p_tenant, p_chat);
-    PERFORM FROM sidestep.chat_state WHERE tenant_id = p_tenant AND chat_id = p_chat FOR NO KEY UPDATE;
-    UPDATE sidestep.threads SET status = 'archived', archived_at = p_now WHERE tenant_id = p_tenant AND chat_id = p_chat AND status = 'active';
-    UPDATE sidestep.chat_state SET active_thread_id = NULL, epoch = epoch + 1 WHERE tenant_id = p_tenant AND chat_id = p_chat;
-    PERFORM sidestep.cancel_queued(p_tenant, p_chat, 'the conversation was reset');
-END $$;
-COMMENT ON FUNCTION sidestep.reset IS 'Archives the active thread; the next message begins a new one.';
-
-CREATE FUNCTION sidestep.set_global_pause(p_tenant bigint, p_paused boolean, p_now timestamptz) RETURNS void
-LANGUAGE sql AS $$
-    INSERT INTO sidestep.processing_state AS p (tenant_id, is_paused, paused_at, resumed_at)
-    VALUES (p_tenant, p_paused, CASE WHEN p_paused THEN p_now END, CASE WHEN NOT p_paused THEN p_now END)
-    ON CONFLICT (tenant_id) DO UPDATE
-       SET is_paused = excluded.is_paused, paused_at = coalesce(excluded.paused_at, p.paused_at),
-           resumed_at = coalesce(excluded.resumed_at, p.resumed_at)
-$$;
-COMMENT ON FUNCTION sidestep.set_global_pause IS 'Silences the bot in every chat of a tenant, or brings it back. Claims look at it each time, so that it needs no epoch.';
-
--- Sizes ---------------------------------------------------------------------------------------------------
+-- Sizes --------------------------------------------------------------------------------------------------
 
 CREATE TABLE sidestep.face_tables (
     face text NOT NULL,
@@ -379,7 +359,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION sidestep.relation_size IS 'What a relation takes on disk with its indexes; of a face''s view, what the tables behind it take, all months together.';
 
--- The wall ------------------------------------------------------------------------------------------------
+-- The wall -----------------------------------------------------------------------------------------------
 
 CREATE FUNCTION sidestep.wall_off() RETURNS void
 LANGUAGE plpgsql AS $$
@@ -413,19 +393,21 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION sidestep.wall_off IS 'Gives every table with tenants its policy, and every tenant''s role what it may use; to be called again when there are new ones. Migrating does.';
 
+-- Who serves what is no business of people's to change.
 CREATE FUNCTION sidestep.grant_core(p_role name) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     v_table record;
 BEGIN
     FOR v_table IN
-        SELECT c.relname, c.relkind, CASE
+        SELECT c.relname, CASE
                    WHEN c.relname = 'schema_migrations' THEN NULL
                    -- The session of a number is no business of people's.
                    WHEN c.relname = 'accounts' THEN 'SELECT (tenant_id, account_id, name, channel, jid, lid, paired_at, moved_to, removed_at, created_at)'
                    WHEN c.relname = 'tenants' THEN 'SELECT, UPDATE'
                    WHEN c.relname = 'outbox' THEN 'SELECT, UPDATE, DELETE'
-                   WHEN c.relkind = 'v' OR c.relname IN ('vocabulary', 'face_tables', 'tenant_roles', 'quarantine') THEN 'SELECT'
+                   WHEN c.relname = 'blobs' THEN 'SELECT, UPDATE (is_unused)' -- when its last medium is forgotten
+                   WHEN c.relkind = 'v' OR c.relname IN ('vocabulary', 'face_tables', 'tenant_roles', 'quarantine', 'leases') THEN 'SELECT'
                    ELSE 'SELECT, INSERT, UPDATE, DELETE' END AS rights
           FROM pg_class c WHERE c.relnamespace = 'sidestep'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
     LOOP
@@ -435,18 +417,6 @@ BEGIN
     EXECUTE format('GRANT USAGE ON SEQUENCE sidestep.message_sequence TO %I', p_role);
 END $$;
 COMMENT ON FUNCTION sidestep.grant_core IS 'What a tenant''s role may do in the core, below its policies.';
-
--- Its own line alone, by which its tenant is known.
-CREATE POLICY own_role ON sidestep.tenant_roles USING (role_name = current_user);
-CREATE POLICY own_tenant ON sidestep.outbox USING (tenant_id = (SELECT sidestep.role_tenant()));
-CREATE POLICY never_sent ON sidestep.outbox AS RESTRICTIVE FOR UPDATE USING (true)
-    WITH CHECK (due_at IS NULL AND status NOT IN ('queued', 'sending'));
-COMMENT ON POLICY never_sent ON sidestep.outbox IS 'What people write is never sent: they may only cancel, and tell what became of it.';
-CREATE POLICY own_tenant ON sidestep.decisions USING (tenant_id = (SELECT sidestep.role_tenant()));
-CREATE POLICY never_answered ON sidestep.decisions AS RESTRICTIVE FOR INSERT WITH CHECK (action_taken IS NOT NULL);
-COMMENT ON POLICY never_answered ON sidestep.decisions IS 'What people write is never answered: it comes decided.';
-CREATE POLICY stays_decided ON sidestep.decisions AS RESTRICTIVE FOR UPDATE USING (true) WITH CHECK (action_taken IS NOT NULL);
-COMMENT ON POLICY stays_decided ON sidestep.decisions IS 'And what was decided stays so.';
 
 CREATE FUNCTION sidestep.admit(p_role text, p_tenant text) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -487,9 +457,31 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION sidestep.dismiss IS 'Takes back what admit gave, so that the role can be dropped.';
 
+-- Its own line alone, by which its tenant is known.
+CREATE POLICY own_role ON sidestep.tenant_roles USING (role_name = current_user);
+
 SELECT sidestep.wall_off();
 
--- The public schema ---------------------------------------------------------------------------------------
+-- Beyond that of their tenant:
+
+CREATE POLICY never_sent ON sidestep.outbox AS RESTRICTIVE FOR UPDATE USING (true)
+    WITH CHECK (due_at IS NULL AND status NOT IN ('queued', 'sending'));
+COMMENT ON POLICY never_sent ON sidestep.outbox IS 'What people write is never sent: they may only cancel, and tell what became of it.';
+CREATE POLICY never_answered ON sidestep.decisions AS RESTRICTIVE FOR INSERT WITH CHECK (action_taken IS NOT NULL);
+COMMENT ON POLICY never_answered ON sidestep.decisions IS 'What people write is never answered: it comes decided.';
+CREATE POLICY stays_decided ON sidestep.decisions AS RESTRICTIVE FOR UPDATE USING (true) WITH CHECK (action_taken IS NOT NULL);
+COMMENT ON POLICY stays_decided ON sidestep.decisions IS 'And what was decided stays so.';
+CREATE POLICY never_told ON sidestep.notices AS RESTRICTIVE FOR INSERT WITH CHECK (told_at IS NOT NULL);
+COMMENT ON POLICY never_told ON sidestep.notices IS 'What people write is never sent: it comes told.';
+CREATE POLICY stays_told ON sidestep.notices AS RESTRICTIVE FOR UPDATE USING (true) WITH CHECK (told_at IS NOT NULL);
+COMMENT ON POLICY stays_told ON sidestep.notices IS 'And what was told stays so.';
+-- Of media they may tell where they lie elsewhere, and forget their own. They have nothing fetched, and touch no file.
+CREATE POLICY never_fetched ON sidestep.media AS RESTRICTIVE FOR INSERT WITH CHECK (due_at IS NULL AND sha256 IS NULL AND thumbnail IS NULL);
+COMMENT ON POLICY never_fetched ON sidestep.media IS 'What people write is a record of a file, wherever it lies.';
+CREATE POLICY stays_unfetched ON sidestep.media AS RESTRICTIVE FOR UPDATE USING (true) WITH CHECK (due_at IS NULL);
+COMMENT ON POLICY stays_unfetched ON sidestep.media IS 'Nor does a change make it fetched.';
+
+-- The public schema --------------------------------------------------------------------------------------
 
 CREATE FUNCTION sidestep.public_face_objects() RETURNS TABLE (object text, behind text)
 LANGUAGE sql STABLE AS $$

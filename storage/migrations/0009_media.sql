@@ -120,7 +120,7 @@ COMMENT ON COLUMN sidestep.media_files.metadata IS 'As in media.';
 COMMENT ON COLUMN sidestep.media_files.created_at IS 'As in media.';
 COMMENT ON COLUMN sidestep.media_files.stored_at IS 'As in media.';
 
--- Who refers to what --------------------------------------------------------------------------------------
+-- Who refers to what -------------------------------------------------------------------------------------
 -- These triggers are on cold tables and cold ways: deleting media, and merging chats.
 
 CREATE FUNCTION sidestep.leave_blobs() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -165,7 +165,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION sidestep.expect_past_media IS 'Notes the media of what record_past has just recorded: pending, and fetched when they are asked for. Returns p_new, what that returned.';
 
--- What others ask for -------------------------------------------------------------------------------------
+-- What others ask for ------------------------------------------------------------------------------------
 
 CREATE FUNCTION sidestep.know_media(p_tenant bigint, p_chat bigint, p_message bigint, p_type text, p_url text, p_mime text,
     p_size_bytes bigint, p_name text, p_now timestamptz)

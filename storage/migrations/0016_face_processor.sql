@@ -2,9 +2,6 @@
 -- The face of the WhatsApp Processor's database: chats, messages, chat_tracking_state, processing_state, media_files, for one
 -- tenant. The document names key fields only; the others are chosen here.
 
-ALTER TABLE sidestep.chat_state ADD COLUMN IF NOT EXISTS resume_mode text NOT NULL DEFAULT 'from_last' CHECK (resume_mode IN ('from_last', 'from_now'));
-COMMENT ON COLUMN sidestep.chat_state.resume_mode IS 'After a restart: from_last takes up what is undecided, from_now leaves it.';
-
 INSERT INTO sidestep.vocabulary (face, idea, word, means, is_said, is_heard) VALUES
     ('processor', 'type', 'photo', 'image', true, true),
     ('processor', 'type', 'image', 'image', false, true),
@@ -16,22 +13,6 @@ INSERT INTO sidestep.face_tables VALUES
     ('processor', 'chat_tracking_state', '{chat_state}'),
     ('processor', 'processing_state', '{processing_state}'),
     ('processor', 'media_files', '{media,blobs}');
-
-CREATE FUNCTION sidestep.remove_chat(p_tenant bigint, p_chat bigint) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM FROM sidestep.chat_state WHERE tenant_id = p_tenant AND chat_id = p_chat FOR UPDATE;
-    DELETE FROM sidestep.media WHERE tenant_id = p_tenant AND chat_id = p_chat;
-    DELETE FROM sidestep.outbox WHERE tenant_id = p_tenant AND chat_id = p_chat;
-    DELETE FROM sidestep.decisions WHERE tenant_id = p_tenant AND chat_id = p_chat;
-    DELETE FROM sidestep.message_payloads WHERE tenant_id = p_tenant AND chat_id = p_chat;
-    DELETE FROM sidestep.message_versions WHERE tenant_id = p_tenant AND chat_id = p_chat;
-    DELETE FROM sidestep.reactions WHERE tenant_id = p_tenant AND chat_id = p_chat;
-    DELETE FROM sidestep.early_changes WHERE tenant_id = p_tenant AND chat_id = p_chat;
-    DELETE FROM sidestep.messages WHERE tenant_id = p_tenant AND chat_id = p_chat;
-    DELETE FROM sidestep.message_keys WHERE tenant_id = p_tenant AND chat_id = p_chat;
-    DELETE FROM sidestep.chats WHERE tenant_id = p_tenant AND p_chat IN (chat_id, merged_into);
-END $$;
-COMMENT ON FUNCTION sidestep.remove_chat IS 'Deletes a chat with all that was said in it, for good; should it come again, it is new.';
 
 CREATE SCHEMA face_processor;
 COMMENT ON SCHEMA face_processor IS 'The store as the WhatsApp Processor''s document names it: chats, messages, chat_tracking_state, processing_state, media_files. See docs/faces.md.';
@@ -52,7 +33,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION face_processor.known_chat IS 'The chat that a row refers to; it must be there.';
 
--- chats ---------------------------------------------------------------------------------------------------
+-- chats --------------------------------------------------------------------------------------------------
 
 CREATE VIEW face_processor.chats WITH (security_invoker = true) AS
 SELECT coalesce(p.jid, c.jid) AS jid, coalesce(c.name, p.push_name) AS name, c.is_group, c.metadata, c.created_at, c.updated_at
@@ -100,7 +81,7 @@ END $$;
 COMMENT ON FUNCTION face_processor.delete_chat IS 'With it goes what refers to it.';
 CREATE TRIGGER delete_chat INSTEAD OF DELETE ON face_processor.chats FOR EACH ROW EXECUTE FUNCTION face_processor.delete_chat();
 
--- messages ------------------------------------------------------------------------------------------------
+-- messages -----------------------------------------------------------------------------------------------
 
 CREATE VIEW face_processor.messages WITH (security_invoker = true) AS
 SELECT m.id, coalesce(m.external_id, o.external_id, 'sidestep:' || m.id) AS message_id, coalesce(p.jid, c.jid) AS jid,
@@ -147,7 +128,7 @@ END $$;
 COMMENT ON FUNCTION face_processor.delete_message IS 'Deletes for good.';
 CREATE TRIGGER delete_message INSTEAD OF DELETE ON face_processor.messages FOR EACH ROW EXECUTE FUNCTION face_processor.delete_message();
 
--- chat_tracking_state -------------------------------------------------------------------------------------
+-- chat_tracking_state ------------------------------------------------------------------------------------
 
 CREATE VIEW face_processor.chat_tracking_state WITH (security_invoker = true) AS
 SELECT coalesce(p.jid, c.jid) AS jid, s.is_excluded, l.message_id AS last_processed_message_id, s.resume_mode, c.created_at,
@@ -198,7 +179,7 @@ COMMENT ON FUNCTION face_processor.write_tracking IS 'An exclusion written here 
 CREATE TRIGGER write_tracking INSTEAD OF INSERT OR UPDATE OR DELETE ON face_processor.chat_tracking_state
     FOR EACH ROW EXECUTE FUNCTION face_processor.write_tracking();
 
--- processing_state ----------------------------------------------------------------------------------------
+-- processing_state ---------------------------------------------------------------------------------------
 
 CREATE VIEW face_processor.processing_state WITH (security_invoker = true) AS
 SELECT 1 AS id, coalesce(g.is_paused, false) AS is_paused, g.paused_at, g.resumed_at
@@ -228,7 +209,7 @@ COMMENT ON FUNCTION face_processor.write_processing IS 'The daemon''s own global
 CREATE TRIGGER write_processing INSTEAD OF INSERT OR UPDATE ON face_processor.processing_state
     FOR EACH ROW EXECUTE FUNCTION face_processor.write_processing();
 
--- media_files ---------------------------------------------------------------------------------------------
+-- media_files --------------------------------------------------------------------------------------------
 
 CREATE VIEW face_processor.media_files WITH (security_invoker = true) AS
 SELECT f.media_id::integer AS id, coalesce(m.external_id, o.external_id) AS message_id, coalesce(p.jid, c.jid) AS jid, coalesce(v.word, f.type) AS media_type,

@@ -1,12 +1,6 @@
 -- migrate:up
 -- The face of the Whaply document: tenants, sessions, messages and processed_events, and its two functions.
 
-ALTER TABLE sidestep.tenants ADD COLUMN bridge_url text, ADD COLUMN bridge_key text;
-COMMENT ON COLUMN sidestep.tenants.bridge_url IS 'An Evolution API server of this tenant''s; kept for whoever uses it, the bot does not.';
-COMMENT ON COLUMN sidestep.tenants.bridge_key IS 'Its key.';
-ALTER TABLE sidestep.decisions ADD COLUMN forgotten_at timestamptz;
-COMMENT ON COLUMN sidestep.decisions.forgotten_at IS 'When it was cleaned out of the ledger that people see; it stands all the same. Null: it is shown.';
-
 CREATE TABLE sidestep.noted_events (
     tenant_id bigint NOT NULL REFERENCES sidestep.tenants,
     external_id text NOT NULL,
@@ -51,7 +45,7 @@ CREATE FUNCTION face_whaply.pg_total_relation_size(text) RETURNS bigint LANGUAGE
 RETURN sidestep.relation_size('whaply', $1);
 COMMENT ON FUNCTION face_whaply.pg_total_relation_size IS 'As the catalog''s; of a view here, the size of what is behind it.';
 
--- tenants -------------------------------------------------------------------------------------------------
+-- tenants ------------------------------------------------------------------------------------------------
 
 CREATE VIEW face_whaply.tenants WITH (security_invoker = true) AS
 SELECT t.tenant_id::integer AS id, t.instance_name::varchar(255), t.bridge_url::varchar(500) AS evo_server_url, t.bridge_key::varchar(500) AS evo_api_key,
@@ -78,7 +72,7 @@ END $$;
 COMMENT ON FUNCTION face_whaply.write_tenant IS 'A prompt written here counts from the next answer on, over config.yaml.';
 CREATE TRIGGER write_tenant INSTEAD OF INSERT OR UPDATE ON face_whaply.tenants FOR EACH ROW EXECUTE FUNCTION face_whaply.write_tenant();
 
--- sessions ------------------------------------------------------------------------------------------------
+-- sessions -----------------------------------------------------------------------------------------------
 
 CREATE VIEW face_whaply.sessions WITH (security_invoker = true) AS
 SELECT s.chat_id::integer AS id, s.tenant_id::integer, coalesce(p.jid, c.jid)::varchar(255) AS chat_id, s.is_paused,
@@ -135,7 +129,7 @@ END $$;
 COMMENT ON FUNCTION face_whaply.write_session IS 'A pause or its end, written here, is the daemon''s own: it raises the epoch.';
 CREATE TRIGGER write_session INSTEAD OF INSERT OR UPDATE ON face_whaply.sessions FOR EACH ROW EXECUTE FUNCTION face_whaply.write_session();
 
--- messages ------------------------------------------------------------------------------------------------
+-- messages -----------------------------------------------------------------------------------------------
 
 CREATE VIEW face_whaply.messages WITH (security_invoker = true) AS
 SELECT m.id, m.tenant_id::integer, coalesce(p.jid, c.jid)::varchar(255) AS chat_id,
@@ -179,7 +173,7 @@ END $$;
 COMMENT ON FUNCTION face_whaply.delete_message IS 'Deletes for good, whatever the row is moved to.';
 CREATE TRIGGER delete_message INSTEAD OF DELETE ON face_whaply.messages FOR EACH ROW EXECUTE FUNCTION face_whaply.delete_message();
 
--- processed_events ----------------------------------------------------------------------------------------
+-- processed_events ---------------------------------------------------------------------------------------
 
 CREATE VIEW face_whaply.processed_events WITH (security_invoker = true) AS
 SELECT hashtextextended(d.event_type, d.message_id) & 9223372036854775807 AS id, d.tenant_id::integer,

@@ -1,6 +1,31 @@
 -- migrate:up
--- Erasing a person. Whoever erases works in batches, each its own commit, so that nobody else waits; the last commit
--- takes the person itself, and whatever has come meanwhile. See storage.erasing for the order.
+-- What goes: single messages, persons, and months.
+
+-- Single messages ----------------------------------------------------------------------------------------
+-- The platform is told nothing: on the phones they stay.
+
+CREATE FUNCTION sidestep.delete_message(p_tenant bigint, p_chat bigint, p_id bigint, p_now timestamptz) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    p_chat := sidestep.hold_chat(p_tenant, p_chat);
+    -- The chat before what is in it, as recording and answering lock them.
+    PERFORM FROM sidestep.chat_state WHERE tenant_id = p_tenant AND chat_id = p_chat FOR NO KEY UPDATE;
+    PERFORM FROM sidestep.messages WHERE tenant_id = p_tenant AND chat_id = p_chat AND id = p_id AND deleted_at IS NULL;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM sidestep.apply_revoke(p_tenant, p_chat, p_id, NULL, p_now);
+    UPDATE sidestep.outbox SET status = 'cancelled', due_at = NULL, error = 'it was deleted'
+     WHERE tenant_id = p_tenant AND chat_id = p_chat AND id = p_id AND status = 'queued';
+    -- An answer that is just being made finds it decided, and is made anew without it.
+    UPDATE sidestep.decisions SET action_taken = 'superseded', detail = 'deleted', decided_at = p_now
+     WHERE tenant_id = p_tenant AND chat_id = p_chat AND message_id = p_id AND action_taken IS NULL;
+    RETURN true;
+END $$;
+COMMENT ON FUNCTION sidestep.delete_message IS 'Marks a message as deleted: its row stays, and no list, search or model reads it. It is not answered any more, nor said if it waits to be. False: there is none, or it was deleted before.';
+
+-- Persons ------------------------------------------------------------------------------------------------
+-- Whoever erases works in batches, each its own commit, so that nobody else waits; the last commit takes the person itself,
+-- and whatever has come meanwhile. See storage.erasing for the order.
 
 CREATE TABLE sidestep.erasures (
     tenant_id bigint NOT NULL REFERENCES sidestep.tenants,
@@ -36,31 +61,6 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION sidestep.skip_erased IS 'A receipt for what was erased is not kept: it would wait for ever, with the address of who was erased.';
 CREATE TRIGGER skip_erased BEFORE INSERT ON sidestep.early_receipts FOR EACH ROW EXECUTE FUNCTION sidestep.skip_erased();
-
--- As in 0002, but that a member of a group who has been erased since they were looked up is looked up again: else what
--- they write next would be nobody's, and nobody could erase it.
-CREATE OR REPLACE FUNCTION sidestep.whereabouts(p_tenant bigint, p_account bigint, p_channel text, p_jid text[], p_sender text[], p_external_id text[],
-    OUT chats bigint[], OUT contacts bigint[]) LANGUAGE plpgsql AS $$
-BEGIN
-    SELECT array_agg(a.chat_id ORDER BY i.o), array_agg(coalesce(c.contact_id, l.contact_id) ORDER BY i.o) INTO chats, contacts
-      FROM unnest(p_jid, p_sender) WITH ORDINALITY i (jid, sender, o)
-      LEFT JOIN sidestep.chat_aliases a
-        ON a.tenant_id = p_tenant AND a.account_id = p_account AND a.channel = p_channel AND a.jid = i.jid
-      LEFT JOIN sidestep.contacts c ON c.tenant_id = p_tenant AND c.jid = i.sender
-      LEFT JOIN sidestep.contacts l ON l.tenant_id = p_tenant AND l.lid = i.sender;
-    IF array_position(chats, NULL) IS NOT NULL THEN
-        RAISE EXCEPTION 'no chat for message %', p_external_id[array_position(chats, NULL)] USING ERRCODE = 'SS001';
-    END IF;
-    IF num_nonnulls(VARIADIC contacts) < num_nonnulls(VARIADIC p_sender) AND EXISTS (
-        SELECT FROM unnest(chats, contacts, p_sender) i (chat, contact, sender)
-          JOIN sidestep.chats g ON g.tenant_id = p_tenant AND g.chat_id = chat AND g.is_group
-         WHERE contact IS NULL AND sender IS NOT NULL AND EXISTS (SELECT FROM sidestep.erasures e WHERE e.tenant_id = p_tenant)) THEN
-        RAISE EXCEPTION 'the sender of a message was erased' USING ERRCODE = 'SS001';
-    END IF;
-END $$;
-COMMENT ON FUNCTION sidestep.whereabouts IS 'The chat and the sender of each message of a batch; raises where an address leads to no chat, or the sender in a group was erased meanwhile.';
-
--- Messages ------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION sidestep.erase_messages(p_tenant bigint, p_chat bigint, p_ids bigint[], p_forget boolean) RETURNS jsonb LANGUAGE sql AS $$
     WITH named AS MATERIALIZED (
@@ -119,8 +119,6 @@ CREATE FUNCTION sidestep.erase_orphans(p_tenant bigint, p_chats bigint[]) RETURN
 $$;
 COMMENT ON FUNCTION sidestep.erase_orphans IS 'Deletes the keys of chats whose messages have gone before, as months are dropped. It reads all keys of the tenant.';
 
--- The library ---------------------------------------------------------------------------------------------
-
 CREATE FUNCTION sidestep.mapped_users(p_users text[]) RETURNS text[] LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_found text[] := '{}';
@@ -160,8 +158,6 @@ BEGIN
     RETURN v_all;
 END $$;
 COMMENT ON FUNCTION sidestep.erase_from_sessions IS 'Deletes what the WhatsApp library has noted of people for a tenant''s numbers: names, secrets of messages, keys. It makes new keys when they write again.';
-
--- The person ----------------------------------------------------------------------------------------------
 
 CREATE FUNCTION sidestep.chats_of(p_tenant bigint, p_contacts bigint[]) RETURNS bigint[]
 LANGUAGE sql STABLE
@@ -238,3 +234,71 @@ BEGIN
     RETURN p_went;
 END $$;
 COMMENT ON FUNCTION sidestep.erase_people IS 'The end of an erasure, one commit: the people themselves, their chats, what names them elsewhere, and what came since the batches. Returns the receipt, p_went and what went now, which it also keeps.';
+
+-- Months -------------------------------------------------------------------------------------------------
+-- A month that is over can be archived as a whole. Each tenant keeps its messages as long as it wants, and a month in which
+-- nobody has any left is dropped.
+
+CREATE FUNCTION sidestep.is_empty_month(p_first bigint) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_part regclass;
+    v_holds boolean;
+BEGIN
+    FOR v_part IN SELECT p.part FROM sidestep.parts_of_month(p_first) p LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s)', v_part) INTO v_holds;
+        IF v_holds THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    RETURN true;
+END $$;
+COMMENT ON FUNCTION sidestep.is_empty_month IS 'Whether nothing is left of a month, of anybody''s.';
+
+CREATE FUNCTION sidestep.months_to_archive(p_before timestamptz) RETURNS TABLE (first_id bigint, end_id bigint, size_bytes bigint) LANGUAGE sql STABLE AS $$
+    SELECT m.first_id, m.end_id, (SELECT sum(pg_total_relation_size(p.part))::bigint FROM sidestep.parts_of_month(m.first_id) p)
+      FROM sidestep.message_months() m JOIN pg_class c ON c.oid = m.part
+     WHERE c.relnamespace = 'sidestep'::regnamespace AND m.end_id <= sidestep.id_floor(p_before) AND NOT sidestep.is_empty_month(m.first_id)
+     ORDER BY m.first_id
+$$;
+COMMENT ON FUNCTION sidestep.months_to_archive IS 'The months that were over by then, hold something and are not archived, oldest first.';
+
+CREATE FUNCTION sidestep.archive_month(p_first bigint) RETURNS boolean LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
+DECLARE
+    v_part regclass;
+    v_moved boolean := false;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('sidestep.archive'));
+    FOR v_part IN SELECT p.part FROM sidestep.parts_of_month(p_first) p WHERE NOT p.is_archived LOOP
+        EXECUTE format('ALTER TABLE %s SET SCHEMA sidestep_archive', v_part);
+        v_moved := true;
+    END LOOP;
+    RETURN v_moved;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION sidestep.archive_month IS 'Moves a month to the archive, in one commit: no row is touched. False: it is there already; null: somebody is reading or writing in it just now.';
+
+CREATE FUNCTION sidestep.drop_empty_months(p_now timestamptz) RETURNS int LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
+DECLARE
+    v_first bigint;
+    v_part regclass;
+    v_dropped int := 0;
+BEGIN
+    FOR v_first IN
+        SELECT m.first_id FROM sidestep.message_months() m
+         WHERE m.end_id <= sidestep.id_floor(p_now - interval '1 day') AND sidestep.is_empty_month(m.first_id)
+    LOOP
+        -- Dropping locks the whole of each table. All of them first, so that nobody writes in between; and nobody waits long.
+        LOCK TABLE ONLY sidestep.messages, ONLY sidestep.decisions, ONLY sidestep.message_payloads, ONLY sidestep.message_versions, ONLY sidestep.reactions
+            IN ACCESS EXCLUSIVE MODE;
+        CONTINUE WHEN NOT sidestep.is_empty_month(v_first);
+        FOR v_part IN SELECT p.part FROM sidestep.parts_of_month(v_first) p LOOP
+            EXECUTE format('DROP TABLE %s', v_part);
+        END LOOP;
+        v_dropped := v_dropped + 1;
+    END LOOP;
+    RETURN v_dropped;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN 0;
+END $$;
+COMMENT ON FUNCTION sidestep.drop_empty_months IS 'Drops the months that are over and in which nothing is left of anybody''s; returns how many: all, or none where the store is busy just now.';

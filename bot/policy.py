@@ -66,7 +66,7 @@ class Policy:
     `pace` is how much may leave in which time.
     `loops` is what tells another bot, and answers that nobody needs again.
     `retention` is how long messages are kept where a tenant does not say, `raw_retention` the platform's events
-    of them; None: for ever.
+    of them; None: for ever. `index_json` has them and the messages' metadata indexed.
     """
 
     debounce: timedelta = timedelta(seconds=2)
@@ -81,6 +81,7 @@ class Policy:
     learns_automatic: bool = True
     retention: timedelta | None = None
     raw_retention: timedelta | None = None
+    index_json: bool = False
     pace: Pace = Pace()
     loops: Loops = Loops()
 

@@ -53,6 +53,7 @@ class Scheduler:
             Job(name="left_behind", every=_EVERY_TEN_SECONDS, run=self._take_up_left),
             Job(name="watch", every=_EVERY_HALF_MINUTE, run=self._watch),
             Job(name="notices", every=_EVERY_SECOND, run=self._tell_owners),
+            Job(name="indexes", every=_EVERY_MINUTE, run=self._index),
             Job(name="clean", every=_EVERY_HOUR, run=self.clean),
         )
         self._apscheduler = AsyncIOScheduler(timezone="UTC")
@@ -101,6 +102,10 @@ class Scheduler:
     async def _read_numbers(self) -> None:
         for pipeline in self._tenants():
             await pipeline.upkeep.read_numbers()
+
+    async def _index(self) -> None:
+        for pipeline in self._pipelines()[:1]:  # they are the whole store's
+            await pipeline.upkeep.index()
 
     async def _take_up_left(self) -> None:
         for pipeline in self._pipelines():

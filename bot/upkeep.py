@@ -8,6 +8,7 @@ from bot.clock import Clock
 from bot.desk import Stores
 from bot.phonebook import read_numbers
 from bot.policy import Policy
+from storage.indexing import index_json
 from storage.models import FOR_EVER, Account
 from storage.notices import forget_told
 from storage.people import PeopleStore
@@ -50,6 +51,10 @@ class Upkeep:
         """Find out whose contacts the people are that SQL has written down since."""
         tenant = await self._stores.tenants.get(self._tenant_id)
         await read_numbers(PeopleStore(self._stores.database, self._tenant_id), tenant)
+
+    async def index(self) -> None:
+        """Have the indexes that the configuration wants, and no others of their kind."""
+        await index_json(self._stores.database, wanted=self._policy.index_json)
 
     async def _forget_outlived(self, now: datetime) -> None:
         tenant = await self._stores.tenants.get(self._tenant_id)

@@ -280,6 +280,7 @@ def policy_of(config: Config) -> Policy:
         learns_automatic=config.takeover.learn_automatic,
         retention=config.store.retention,
         raw_retention=config.store.raw_retention,
+        index_json=config.store.index_json,
         loops=Loops(
             rounds=config.answer.loop_rounds,
             within=config.answer.loop_within,

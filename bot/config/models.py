@@ -277,6 +277,7 @@ class Store(Section):
     read_url: DatabaseUrl | None = None
     retention: DurationOrNever = None
     raw_retention: DurationOrNever = None
+    index_json: bool = False
 
 
 class Config(Section):

@@ -25,8 +25,9 @@ SELECT m.tenant_id, m.chat_id, m.id, m.author, m.external_id, m.type, d.action_t
  WHERE m.author <> 'bot' ORDER BY m.id
 """
 SENDS = """
-SELECT tenant_id, chat_id, id, status, external_id, overlapped, epoch IS NOT NULL AND NOT is_command_answer AS fenced
-  FROM sidestep.outbox ORDER BY id
+SELECT tenant_id, chat_id, id, o.status, o.external_id, o.overlapped, m.type = 'revoke' AS takes_back,
+       o.epoch IS NOT NULL AND NOT o.is_command_answer AS fenced
+  FROM sidestep.outbox o JOIN sidestep.messages m USING (tenant_id, chat_id, id) ORDER BY id
 """
 RECORDED_TWICE = """
 SELECT external_id, author, count(*) FROM sidestep.messages WHERE external_id IS NOT NULL
@@ -166,8 +167,9 @@ class Audit:
         sent = {row["external_id"]: row for row in self._sends if row["external_id"]}
         heard: dict[Chat, set[str]] = defaultdict(set)
         for chat, messages in self._heard():
-            known = [sent[message.id]["id"] for message in messages if message.id in sent]
-            self.report.blame(f"sent out of order in {chat}", _disorder(known))
+            # What takes a command back goes before an answer that is just being typed.
+            known = [sent[m.id] for m in messages if m.id in sent and not sent[m.id]["takes_back"]]
+            self.report.blame(f"sent out of order in {chat}", _disorder([row["id"] for row in known]))
             heard[chat] |= {message.id for message in messages}
         strangers = Counter({chat: len(its_ids - sent.keys()) for chat, its_ids in heard.items()})
         # A send of which nothing is known may have arrived, or not.

@@ -283,6 +283,9 @@ class Desk:
             decision = Decision(message_id=message.id, action=action or Action.IGNORED_UNSUPPORTED)
             return Proposal(messages=(message,), epoch=None, decisions=(decision,), takes_back=takes_back)
         tally = await self._run(flow, turn)
+        if tally.is_only_words and turn.now - message.sent_at > self._policy.max_age:
+            # A wish, such as to be left alone, is obeyed however old it is; a question is not answered.
+            tally = Tally(decided=Decided(action=Action.IGNORED_TOO_OLD))
         return Proposal(
             messages=(message,),
             epoch=None,
@@ -316,11 +319,6 @@ class Desk:
                 if self._policy.groups and flow and flow.name in _GROUP_COMMANDS
                 else Action.IGNORED_GROUP
             )
-        # A wish to be left alone is obeyed however old it is.
-        if flow is not None and flow.name == "stop":
-            return None
-        if turn.now - turn.messages[0].sent_at > self._policy.max_age:
-            return Action.IGNORED_TOO_OLD
         if turn.role is Role.CUSTOMER and turn.session.is_excluded:
             return Action.IGNORED_EXCLUDED
         return None

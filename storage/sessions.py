@@ -85,12 +85,15 @@ TELL_AWAY = """
 UPDATE sidestep.chat_state SET away_until = $3 WHERE tenant_id = $1 AND chat_id = (SELECT sidestep.hold_chat($1, $2))
 """
 RESET = "SELECT sidestep.reset($1, $2, $3)"
+# What somebody has told the bot to do stays open: a wish to be left alone outlives a crash.
 LEAVE_BACKLOG = """
 UPDATE sidestep.decisions d SET action_taken = 'ignored_too_old', detail = 'resume_mode: from_now', decided_at = $3
   FROM sidestep.chat_state s JOIN sidestep.chats c ON c.tenant_id = s.tenant_id AND c.chat_id = s.chat_id
   JOIN sidestep.tenants t ON t.tenant_id = s.tenant_id
+  JOIN sidestep.messages m ON m.tenant_id = s.tenant_id AND m.chat_id = s.chat_id
  WHERE s.tenant_id = $1 AND c.account_id = $2 AND sidestep.resume_mode(t.resume_mode, s.resume_mode) = 'from_now'
-   AND d.tenant_id = $1 AND d.chat_id = s.chat_id AND d.action_taken IS NULL
+   AND d.tenant_id = $1 AND d.chat_id = s.chat_id AND d.message_id = m.id AND d.action_taken IS NULL
+   AND m.command IS NULL
 RETURNING d.message_id
 """
 SET_GLOBAL_PAUSE = "SELECT sidestep.set_global_pause($1, $2, $3)"
@@ -178,7 +181,7 @@ class SessionStore:
         ]
 
     async def leave_backlog(self, account: Account, now: datetime) -> int:
-        """Close what is undecided in chats that go on from now, not from the last; returns how many messages."""
+        """Close what is unanswered in chats that go on from now, not from the last; returns how many messages."""
         return len(await self._database.fetch(LEAVE_BACKLOG, self._tenant_id, account.account_id, now))
 
     async def pause(

@@ -8,12 +8,13 @@ from signal import Signals
 
 import pytest
 
+from bot.crashpoints import VARIABLE, Point
 from storage.models import Action
 from tests.acceptance.conversation import CONFIG, IDLE, PRICES, Decision, Line, Shop, advance, customer, owner
 from tests.acceptance.invariants import assert_all_is_well
 from tests.doubles.ai_server import AIServer, Refuses, Says
 
-OTHER = "+5511988880002"
+OTHER, THIRD = "+5511988880002", "+5511988880003"
 RESUME = "    auto_resume_after: 2h\n"
 PAUSED_BACK = [Action.IGNORED_PAUSED, Action.KEYWORD_REPLIED]
 
@@ -158,6 +159,47 @@ async def test_after_a_restart_what_was_written_before_it_is_left_or_answered(
     expected = Action.KEYWORD_REPLIED if answered else Action.IGNORED_TOO_OLD
     assert heard.decided("2") == [expected]
     await assert_all_is_well(shop.dsn)
+
+
+@pytest.mark.parametrize(
+    ("line", "then"),
+    [
+        (customer("/stop", id="1"), Action.IGNORED_OPTED_OUT),
+        (customer("/human", id="1"), Action.IGNORED_PAUSED),
+        (owner("/pause", id="1"), Action.IGNORED_PAUSED),
+    ],
+    ids=["stop", "human", "pause"],
+)
+async def test_a_command_that_a_crash_had_cut_off_is_carried_out_also_from_now(
+    shop: Shop, line: dict[str, str], then: Action
+) -> None:
+    mode(shop, "from_now")
+    await shop.chat(customer("hello"), IDLE)
+    async with shop.conversation(**{VARIABLE: Point.RECORDED}) as killed:
+        killed.say(line)
+        await killed.ended()
+    heard = await shop.chat(IDLE, customer("price", id="2"), IDLE)
+    assert heard.decided("2") == [then]
+    assert heard.decided("1")[0] in (Action.COMMAND_DONE, Action.HANDED_OFF, Action.PAUSED)
+    await assert_all_is_well(shop.dsn)
+
+
+async def test_a_command_is_carried_out_however_late_it_comes_and_a_question_is_not_answered(
+    shop: Shop,
+) -> None:
+    late = (datetime.now(UTC) - timedelta(hours=7)).isoformat()
+    heard = await shop.chat(
+        *(customer("hello"), customer("hello", chat=OTHER), IDLE),
+        *(owner("/exclude", id="exclude", at=late), customer("/human", chat=OTHER, id="human", at=late)),
+        *(IDLE, customer("price", id="1"), customer("price", chat=OTHER, id="2"), IDLE),
+        *(customer("/help", chat=THIRD, id="help", at=late), IDLE),
+    )
+    assert heard.decided("exclude") == [Action.COMMAND_DONE]
+    assert heard.decided("human")[0] is Action.HANDED_OFF
+    assert heard.decided("1") == [Action.IGNORED_EXCLUDED]
+    assert heard.decided("2") == [Action.IGNORED_PAUSED]
+    assert heard.decided("help") == [Action.IGNORED_TOO_OLD]
+    assert heard.said_to(THIRD) == []
 
 
 async def test_a_provider_that_wants_money_is_told_of_once(shop: Shop, server: AIServer) -> None:

@@ -245,7 +245,8 @@ class Turn:
     `messages` are in order, at least one; the last one is the one that the answer replies to.
     `session` is the chat's as of the gates. `now` is the daemon's clock, virtual or not. `own_chat` says
     that the chat is no customer's: the owner's message-yourself, or an admin's private chat with the bot. `meant` is
-    the chat that a command there is about where it does not say: it replies to a notice about it.
+    the chat that a command there is about where it does not say: it replies to a notice about it. `chosen` is the one
+    that was picked from a list: the command is about that, whatever names it has by now.
     """
 
     tenant: Tenant
@@ -257,6 +258,7 @@ class Turn:
     reader: Reader
     own_chat: bool = False
     meant: ChatSummary | None = None
+    chosen: ChatSummary | None = None
 
     @property
     def text(self) -> str:

@@ -36,6 +36,6 @@ def choose_with(lookup: Lookup) -> Command:
             chosen = await turn.reader.chat(topic.choices[int(number) - 1])
         except LookupError:
             return misunderstood(turn, "That chat is gone. Nothing has changed.", detail="gone")
-        return await command.answer(replace(turn, meant=chosen), arguments)
+        return await command.answer(replace(turn, chosen=chosen), arguments)
 
     return Command(name="choose", usage="", summary="", roles=STAFF, answer=answer)

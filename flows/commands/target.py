@@ -23,6 +23,8 @@ class Unclear:
 
 async def whose_chat(turn: Turn, who: str, *, example: str) -> ChatSummary | Unclear:
     """The chat that `who` names, or the turn's own; `example` shows how the command is given with a name."""
+    if turn.chosen is not None:
+        return turn.chosen
     if not who:
         if turn.meant is not None:
             return turn.meant

@@ -11,11 +11,13 @@ import pytest
 from storage.models import Action
 from tests.acceptance.conversation import (
     CONFIG,
+    CUSTOMER,
     DEFAULT,
     HOURS,
     IDLE,
     OWNER,
     PRICES,
+    Line,
     Shop,
     admin,
     advance,
@@ -187,6 +189,32 @@ async def test_who_is_meant_is_asked_with_a_list_and_answered_with_a_number(shop
     paused, answered = ("a", "b") if "José" in name else ("b", "a")
     assert heard.decided(paused) == [Action.IGNORED_PAUSED]
     assert heard.decided(answered) == [Action.KEYWORD_REPLIED]
+
+
+async def test_who_was_chosen_is_meant_also_under_another_name(shop: Shop) -> None:
+    other = "+5511988880002"
+    heard = await shop.chat(
+        *(customer("hello", chat=other, name="Jose Souza"), IDLE, advance("1m")),
+        *(customer("hello", name="José Silva"), IDLE, owner("/exclude jose", chat=OWNER), IDLE),
+        *(customer("x", name="Pedrinho"), IDLE, owner("1", chat=OWNER, id="chosen"), IDLE),
+    )
+    listed, done = heard.notices
+    assert listed.splitlines()[1] == f"1. José Silva ({CUSTOMER})"
+    assert CUSTOMER in done
+    assert heard.decided("chosen") == [Action.COMMAND_DONE]
+
+
+async def test_who_was_chosen_is_meant_also_among_newer_ones(shop: Shop) -> None:
+    def anas(first: int) -> list[Line]:
+        return [customer("hi", chat=f"+551197770{n:04}", name=f"Ana {n}") for n in range(first, first + 5)]
+
+    heard = await shop.chat(
+        *(*anas(10), IDLE, owner("/exclude ana", chat=OWNER), IDLE, advance("1m"), *anas(20), IDLE),
+        *(owner("1", chat=OWNER, id="chosen"), IDLE),
+    )
+    listed, done = heard.notices
+    assert heard.decided("chosen") == [Action.COMMAND_DONE]
+    assert listed.splitlines()[1].removeprefix("1. ") in done
 
 
 async def test_an_admin_chooses_in_reply_and_is_a_customer_otherwise(shop: Shop) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
@@ -9,6 +10,8 @@ from enum import StrEnum
 from typing import Any
 
 from storage.hours import Hours, Span, read_spans, spans_told
+
+_NUMBER = re.compile(r"\+[0-9]{6,15}")
 
 
 class NoticeKind(StrEnum):
@@ -78,7 +81,7 @@ class Notify:
             values = {**cls().as_json(), **told}
             quiet = read_spans(values["quiet"] or "closed")
             return cls(
-                to=values["to"],
+                to=_number(values["to"]),
                 quiet=quiet[0] if quiet else None,
                 waiting_after=_span(values["waiting_after"]),
                 before_resume=_span(values["before_resume"]),
@@ -88,6 +91,12 @@ class Notify:
             )
         except (TypeError, AttributeError, OverflowError) as exc:
             raise ValueError(f"not what is to be told: {exc}") from exc
+
+
+def _number(told: str | None) -> str | None:
+    if told is not None and not _NUMBER.fullmatch(told):
+        raise ValueError(f"not a number as +5511999990007: {told}")
+    return told
 
 
 def _seconds(span: timedelta | None) -> float | None:

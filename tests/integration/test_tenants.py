@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from datetime import UTC, timedelta
 
+import asyncpg
 import pytest
 
 from storage.database import Database
@@ -131,9 +132,24 @@ async def test_hours_that_sql_has_written_and_nobody_can_read_close_nothing(
     tenants: TenantStore, db: Database, hours: str
 ) -> None:
     made, _ = await tenants.seed(replace(SHOP, hours=HOURS), NOW)
-    await by_sql(db, f"hours = '{hours}', timezone = 'Nowhere/Land', notify = '[5]'")
+    await by_sql(db, f"hours = '{hours}', timezone = 'Nowhere/Land'")
     tenant = await tenants.get(made.tenant_id)
-    assert (tenant.hours, tenant.zone, tenant.notify) == (None, UTC, Notify())
+    assert (tenant.hours, tenant.zone) == (None, UTC)
+
+
+@pytest.mark.parametrize("notify", ["[5]", '{"to": 5511999990007}', '{"to": "Ana"}', '{"quiet": 7}'])
+async def test_what_sql_has_written_of_notices_and_nobody_can_read_is_the_default(
+    tenants: TenantStore, db: Database, notify: str
+) -> None:
+    made, _ = await tenants.seed(SHOP, NOW)
+    await by_sql(db, f"notify = '{notify}'")
+    assert (await tenants.get(made.tenant_id)).notify == Notify()
+
+
+async def test_nobody_is_no_admin(tenants: TenantStore, db: Database) -> None:
+    await tenants.seed(SHOP, NOW)
+    with pytest.raises(asyncpg.CheckViolationError):
+        await by_sql(db, "admins = '{+5511999990005,NULL}'")
 
 
 async def test_ten_daemons_that_seed_at_once_make_one_tenant_and_one_account(tenants: TenantStore) -> None:

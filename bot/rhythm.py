@@ -20,13 +20,16 @@ _PATIENCE = 10
 _MOST_REMEMBERED = 10_000
 _FORGOTTEN_AFTER = timedelta(hours=1)
 _GIVEN_TWICE = 2
+_FASTEST_TYPED_PER_SECOND = 7.0
+_MENU_WORDS = 20
+"""Signs: as little as "yes" or "2" is said again and again to different questions."""
 
 
 @dataclass(slots=True)
 class _Chat:
     touched_at: datetime
     said_at: datetime | None = None
-    words: str = ""
+    words: str | None = None
     quick: int = 0
     same: int = 0
     answer: tuple[str, tuple[str, ...]] | None = None
@@ -51,15 +54,29 @@ class Rhythm:
         if message.is_group or message.author is not Author.CUSTOMER or message.command is not None:
             return
         chat = self._chat(message.chat_id)
-        words = _folded(message.text or "")
+        # Pictures and voice notes have no words, and no two of them are the same.
+        words = _folded(message.text or "") or None
         waited = None if chat.said_at is None else self._clock.now() - chat.said_at
         chat.said_at = None  # what else comes before our next is no answer
         if waited is None:
             return
-        chat.quick = chat.quick + 1 if timedelta(0) < waited <= self._loops.within else 0
-        is_same = words == chat.words and timedelta(0) < waited <= self._loops.within * _PATIENCE
-        chat.same = chat.same + 1 if is_same else 0
+        chat.quick = chat.quick + 1 if self._is_quick(words, waited) else 0
+        chat.same = chat.same + 1 if self._is_same(chat, words, waited) else 0
         chat.words = words
+
+    def _is_quick(self, words: str | None, waited: timedelta) -> bool:
+        """Whether nobody types that in that time."""
+        typed = waited.total_seconds() * _FASTEST_TYPED_PER_SECOND
+        return words is not None and timedelta(0) < waited <= self._loops.within and len(words) > typed
+
+    def _is_same(self, chat: _Chat, words: str | None, waited: timedelta) -> bool:
+        if (
+            words is None
+            or words != chat.words
+            or not timedelta(0) < waited <= self._loops.within * _PATIENCE
+        ):
+            return False
+        return len(words) > _MENU_WORDS or len(chat.given) >= _GIVEN_TWICE
 
     def loop(self, chat_id: ChatId) -> str | None:
         """What shows that a bot is at the other end; None if nothing does."""
@@ -80,7 +97,7 @@ class Rhythm:
     def is_needless(self, question: Message, replies: Sequence[Outgoing]) -> bool:
         """Whether the same question had just this answer twice in a row, a short time ago, and after each had left."""
         chat, within = self._chats.get(question.chat_id), self._loops.same_answer
-        if chat is None or within is None or chat.answer != _pair(question, replies):
+        if chat is None or within is None or not question.text or chat.answer != _pair(question, replies):
             return False
         since = self._clock.now() - within
         return chat.same > 0 and sum(at > since for at in chat.given) >= _GIVEN_TWICE

@@ -122,6 +122,7 @@ class Line:
         account, now = self.pipeline.account, self._clock.now()
         try:
             await until_stored(lambda: self._tenants.set_paired(account, paired.jid, paired.lid, now))
+            self.pipeline.outbox.link(now)
         except NumberTaken as taken:
             log.error("number_linked_twice", account=account.name, advice=str(taken))
             self._to_unlink = True

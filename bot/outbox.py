@@ -141,9 +141,13 @@ class Outbox:
         for chat_id, message_id in await self._store.abandon(_END_OF_TIME):
             log.warning("send_unknown", outbox_id=message_id)
             self._tell(chat_id, message_id, None, Status.UNKNOWN)
-        passed = await until_stored(lambda: self._store.past_sends(self._clock.now() - _DAY))
-        self._pacer.remember(*passed)
+        self._pacer.link(await until_stored(self._store.linked_at))
+        self._pacer.remember(await until_stored(lambda: self._store.past_sends(self._clock.now() - _DAY)))
         passing(Point.RECOVERING)
+
+    def link(self, at: datetime) -> None:
+        """A phone has linked the number: it warms up from now on."""
+        self._pacer.link(at)
 
     async def expire(self) -> None:
         """Give up on sends whose lease has ended without a word."""

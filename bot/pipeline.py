@@ -102,7 +102,7 @@ class Pipeline:
         self.breaker = Breaker(clock, self._roles.is_own)
         sends = Events()
         sends.listen(events.tell)
-        pacer = Pacer(clock, policy.pace, self._roles.is_told)
+        pacer = Pacer(clock, policy.pace, self._roles.is_ours)
         self.outbox = Outbox(
             stores.outbox, transport, self._marks, clock, policy, sends, self._delivered, self.breaker, pacer
         )

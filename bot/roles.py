@@ -47,6 +47,10 @@ class Roles:
         """Whether it is where the owner is told things: the account's own chat, or the number for notices."""
         return self.is_own(jids) or self.notified in jids
 
+    def is_ours(self, jids: Collection[Jid]) -> bool:
+        """Whether who is there belongs to the business: the owner, or an admin."""
+        return self.is_told(jids) or self.is_admin(jids)
+
     @property
     def notified(self) -> Jid:
         """Where the owner is told things unasked: the number that was chosen for it, else as `owner`."""

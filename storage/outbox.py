@@ -125,14 +125,14 @@ NOTE_WAIT = """
 UPDATE sidestep.outbox SET waited = $4
  WHERE tenant_id = $1 AND chat_id = sidestep.chat_now($1, $2) AND id = $3 AND status = 'queued'
 """
-# What may have left counts, and what the account's own people were told by it, too.
+LINKED_AT = "SELECT paired_at FROM sidestep.accounts WHERE tenant_id = $1 AND account_id = $2"
+# What may have left counts; what a person wrote, or what took a message back, does not.
 PAST_SENDS = """
-SELECT a.paired_at, ARRAY(
-           SELECT coalesce(o.sent_at, o.queued_at) FROM sidestep.messages m
-             JOIN sidestep.outbox o ON o.tenant_id = m.tenant_id AND o.chat_id = m.chat_id AND o.id = m.id
-            WHERE m.tenant_id = $1 AND m.id >= sidestep.id_floor($3) AND m.author = 'bot' AND o.account_id = $2
-              AND o.status IN ('sent', 'delivered', 'read', 'unknown')) AS left_at
-  FROM sidestep.accounts a WHERE a.tenant_id = $1 AND a.account_id = $2
+SELECT coalesce(o.sent_at, o.queued_at) AS left_at, ARRAY(
+           SELECT a.jid FROM sidestep.chat_aliases a WHERE a.tenant_id = m.tenant_id AND a.chat_id = m.chat_id) AS jids
+  FROM sidestep.messages m JOIN sidestep.outbox o ON o.tenant_id = m.tenant_id AND o.chat_id = m.chat_id AND o.id = m.id
+ WHERE m.tenant_id = $1 AND m.id >= sidestep.id_floor($3) AND m.author = 'bot' AND m.type <> 'revoke'
+   AND o.account_id = $2 AND o.status IN ('sent', 'delivered', 'read', 'unknown')
 """
 WITHDRAW = "SELECT sidestep.withdraw($1, $2, $3)"
 SEND_AGAIN = "SELECT sidestep.send_again($1, $2, $3, $4)"
@@ -325,10 +325,17 @@ class OutboxStore:
         """A message of ours waits for its turn."""
         await self._database.execute(NOTE_WAIT, self._tenant_id, due.chat_id, due.id, waited)
 
-    async def past_sends(self, since: datetime) -> tuple[datetime | None, Sequence[datetime]]:
-        """When the number was last linked, and when each message left that has done so, or may have, since then."""
-        row = await self._database.fetchrow(PAST_SENDS, self._tenant_id, self._account.account_id, since)
-        return (None, ()) if row is None else (row["paired_at"], row["left_at"])
+    async def linked_at(self) -> datetime | None:
+        """When a phone last linked the number."""
+        at: datetime | None = await self._database.fetchval(
+            LINKED_AT, self._tenant_id, self._account.account_id
+        )
+        return at
+
+    async def past_sends(self, since: datetime) -> list[tuple[datetime, Sequence[Jid]]]:
+        """When each message of the bot's left since then, or may have, and all addresses of its chat."""
+        rows = await self._database.fetch(PAST_SENDS, self._tenant_id, self._account.account_id, since)
+        return [(row["left_at"], row["jids"]) for row in rows]
 
     async def note_medium(self, due: Due, now: datetime) -> None:
         """A message of ours goes out with a medium that others keep: it stays there, and is known by its address."""

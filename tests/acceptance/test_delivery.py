@@ -6,22 +6,32 @@ import json
 
 import pytest
 
-from storage.models import Action
+from bot.clock import VirtualClock
+from bot.config import load
+from bot.events import Event, Events, Said
+from bot.roles import phone_jid
+from bot.simulation import Line as Spoken
+from bot.simulation import simulated
+from bot.transports.base import Paired
+from storage.database import Database
+from storage.models import Action, ExternalId
 from tests.acceptance.conversation import (
     CONFIG,
     CUSTOMER,
+    DEFAULT,
     HOURS,
     IDLE,
     OWNER,
     PRICES,
     Line,
     Shop,
+    admin,
     advance,
     customer,
     owner,
 )
 from tests.acceptance.invariants import outbox_by_status
-from tests.conftest import connected
+from tests.conftest import connected, until
 
 OTHER = "+5511988880002"
 LINK = "UPDATE sidestep.accounts SET paired_at = now() - make_interval(days => $1)"
@@ -106,6 +116,23 @@ async def test_a_failed_answer_is_not_sent_over_a_human(shop: Shop) -> None:
     assert (await fate(shop, "M2"))["status"] == "cancelled"
 
 
+async def test_the_cap_is_for_answers_and_for_nothing_else(shop: Shop) -> None:
+    paced(shop, daily=1)
+    said = await shop.chat(
+        *(customer("price"), IDLE, owner("/status", id="command"), IDLE, customer("price", id="over"), IDLE),
+        *(admin("/status", id="asked"), IDLE),
+    )
+    # The command is taken back, and both who asked have heard.
+    assert said.revoked == ["command"]
+    assert len([text for text in said.notices if "+5511988880001" in text]) >= 1
+    assert said.decided("asked") == [Action.COMMAND_DONE]
+    assert said.said_to(CUSTOMER) == [PRICES]
+    # Nor does any of it count for the day that a new daemon takes up.
+    paced(shop, daily=2)
+    again = await shop.chat(customer("price"), IDLE, customer("price"), IDLE)
+    assert again.said_to(CUSTOMER) == [PRICES]
+
+
 @pytest.mark.parametrize(("days", "answers"), [(0, 1), (1, 2), (2, 3), (40, 3)])
 async def test_a_number_that_was_linked_not_long_ago_says_less(shop: Shop, days: int, answers: int) -> None:
     paced(shop, daily=3, first_day=1)
@@ -114,6 +141,23 @@ async def test_a_number_that_was_linked_not_long_ago_says_less(shop: Shop, days:
         await connection.execute(LINK, days)
     said = await shop.chat(*(customer("price", id=f"M{n}") for n in range(5)), IDLE)
     assert said.said_to() == [PRICES] * answers
+
+
+async def test_a_number_warms_up_in_the_very_run_that_links_it(shop: Shop) -> None:
+    paced(shop, daily=10, first_day=1)
+    config = load(shop.folder / "config.yaml", environ={}, dotenv=shop.folder / "none")
+    events, heard = Events(), list[Event]()
+    events.listen(heard.append)
+    clock = VirtualClock()
+    database = await Database.open(shop.dsn)
+    async with simulated(config, database, clock, events) as simulation:
+        simulation.transport.arrive(Paired(jid=phone_jid(OWNER), lid=None))
+        await until(lambda: database.fetchval("SELECT paired_at IS NOT NULL FROM sidestep.accounts"))
+        for n in range(3):
+            await simulation.say(Spoken(who="customer", text="price", external_id=ExternalId(f"M{n}")))
+            await clock.settle()
+    await database.close()
+    assert [e.due.outgoing.text for e in heard if isinstance(e, Said) and e.due.answers] == [PRICES]
 
 
 def bot(rounds: int, words: str = "", *, wait: str = "1s") -> list[Line]:
@@ -156,6 +200,25 @@ async def test_one_that_repeats_itself_is_a_bot_though_it_takes_its_time(shop: S
         Action.IGNORED_LOOP,
         Action.IGNORED_PAUSED,
     ]
+
+
+@pytest.mark.parametrize("kind", ["audio", "image", "location"])
+async def test_what_has_no_words_is_never_the_same_again(shop: Shop, kind: str) -> None:
+    said = await shop.chat(
+        *(
+            line
+            for n in range(8)
+            for line in ({"from": "customer", "type": kind, "id": f"M{n}"}, IDLE, advance("30s"))
+        )
+    )
+    assert said.said_to() == [DEFAULT] * 8
+
+
+async def test_who_taps_the_numbers_of_a_menu_is_no_bot(shop: Shop) -> None:
+    said = await shop.chat(
+        *(line for n in range(16) for line in (customer(str(n % 3), id=f"M{n}"), IDLE, advance("2s")))
+    )
+    assert said.said_to() == [DEFAULT] * 16
 
 
 async def test_people_in_a_hurry_are_no_loop(shop: Shop) -> None:

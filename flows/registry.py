@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -32,6 +33,7 @@ from flows.commands.command import STAFF, Command
 from flows.commands.help import help_for
 from flows.contract import Decided, Flow, Outcome, Turn
 from flows.keywords import KeywordFlow
+from flows.words import words_of
 from storage.models import Action, MessageType, Role
 
 _OTHERS = (
@@ -54,8 +56,13 @@ _OTHERS = (
 )
 COMMANDS: Mapping[str, Command] = {command.name: command for command in (help_for(_OTHERS), *_OTHERS)}
 
-_SHAPE = re.compile(r"/([a-z]+(?:-[a-z]+)*)(?:[^\S\n]+([^\n]*))?(\n.*)?", re.IGNORECASE | re.DOTALL)
-_NUMBER = re.compile(r"(\d{1,2})[.)]?")
+_UNSEEN = "\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
+"""Marks of direction and signs of no width, which keyboards and pasting add and nobody sees."""
+_NAME = r"[^\W\d_]+(?:-[^\W\d_]+)*"
+# Signs that are no letters may follow the name at once ("/stop!", "/pause, 2h"), and any blank parts it from the rest.
+_SHAPE = re.compile(rf"[\s{_UNSEEN}]*[/／](?P<name>{_NAME})(?![\w/／-])[^\w\s]*(?P<rest>.*)", re.DOTALL)
+_ALMOST = re.compile(r"[^\w\s]*[/／]+\s?(?P<name>[^\s/／]+)(?P<rest>.*)", re.DOTALL)
+_NUMBER = re.compile(rf"[\s{_UNSEEN}]*(\d{{1,2}})[.)]?[\s{_UNSEEN}]*")
 _LONGEST = 100
 _ALIKE = 0.7
 """How much of a word may be mistyped, as difflib measures it: `/puase` and `/resum`, but not `/ola`."""
@@ -109,26 +116,33 @@ class Flows:
 def recognise(text: str, role: Role, *, own_chat: bool = False, is_reply: bool = False) -> Recognised | None:
     """The command that a text is, or None when it is something said.
 
-    The staff's command is one short line and one of theirs. All else that an owner writes is the owner
+    The staff's command is short and one of theirs. All else that an owner writes is the owner
     speaking, "/stop" to a customer included; only in their own chat is a mistyped command told so. A
     customer's command may be followed by anything; one that belongs to the staff is refused. A number may choose from
     a list: the owner's in their own chat, and an admin's, who is a customer otherwise, in reply to it.
     """
-    match = _SHAPE.fullmatch(text.strip())
-    if match is None:
-        number = _NUMBER.fullmatch(text.strip()) if own_chat and (role is Role.OWNER or is_reply) else None
-        return Recognised(command=_CHOOSE, arguments=number[1]) if number else None
-    command = COMMANDS.get(match[1].lower())
-    arguments = (match[2] or "").strip()
+    name, arguments = _parted(text)
+    command = COMMANDS.get(name)
     if role is Role.CUSTOMER:
         if command is None:
             return None
         return Recognised(command=command, arguments=arguments, refused=role not in command.roles)
-    if match[3] or len(arguments) > _LONGEST:
+    if command is not None and role in command.roles and len(arguments) <= _LONGEST:
+        return Recognised(command=command, arguments=arguments)
+    if not own_chat:
         return None
-    if command is None or role not in command.roles:
-        return Recognised(command=unknown.COMMAND, arguments="") if own_chat else None
-    return Recognised(command=command, arguments=arguments)
+    number = _NUMBER.fullmatch(text) if role is Role.OWNER or is_reply else None
+    if number is not None:
+        return Recognised(command=_CHOOSE, arguments=number[1])
+    if len(arguments) <= _LONGEST and (name or _alike(text)):
+        return Recognised(command=unknown.COMMAND, arguments="")
+    return None
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """The name of a command, case and accents aside, and what follows; "" where the text has no command's shape."""
+    match = _SHAPE.fullmatch(unicodedata.normalize("NFC", text))
+    return ("-".join(words_of(match["name"])), " ".join(match["rest"].split())) if match else ("", "")
 
 
 def _look_up(text: str, role: Role) -> tuple[Command, str] | None:
@@ -141,11 +155,18 @@ _CHOOSE = choose_with(_look_up)
 
 def mistyped(text: str) -> str | None:
     """The staff's command that a line to a customer looks like and is not, such as "/resume" for "/resum"."""
-    match = _SHAPE.fullmatch(text.strip())
-    if match is None or match[3] or len(match[2] or "") > _LONGEST or match[1].lower() in COMMANDS:
+    return None if recognise(text, Role.OWNER) else _alike(text)
+
+
+def _alike(text: str) -> str | None:
+    match = _ALMOST.fullmatch(text.strip())
+    if match is None or len(match["rest"]) > _LONGEST:
+        return None
+    name = "-".join(words_of(match["name"]))
+    if name in COMMANDS and not COMMANDS[name].roles & STAFF:
         return None
     theirs = [command.name for command in COMMANDS.values() if command.roles & STAFF]
-    alike = get_close_matches(match[1].lower(), theirs, n=1, cutoff=_ALIKE)
+    alike = get_close_matches(name, theirs, n=1, cutoff=_ALIKE)
     return f"/{alike[0]}" if alike else None
 
 

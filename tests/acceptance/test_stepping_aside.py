@@ -149,6 +149,26 @@ async def test_a_mistyped_command_takes_over_is_taken_back_and_told(shop: Shop) 
     assert "Ana" in notice
 
 
+async def test_a_command_is_obeyed_however_it_was_punctuated(shop: Shop) -> None:
+    heard = await shop.chat(
+        *(customer("/stop.", id="stop"), IDLE, customer("price", id="1"), IDLE),
+        *(
+            customer("\u200f/start!"),
+            IDLE,
+            owner("\u200f/pause, 2h", id="pause"),
+            customer("price", id="2"),
+            IDLE,
+        ),
+        *(owner("/résume.", id="resume"), IDLE, customer("price", id="3"), IDLE),
+    )
+    assert heard.decided("stop") == [Action.COMMAND_DONE]
+    assert heard.decided("1") == [Action.IGNORED_OPTED_OUT]
+    assert (heard.decided("pause"), heard.decided("resume")) == ([Action.PAUSED], [Action.RESUMED])
+    assert heard.revoked == ["pause", "resume"]
+    assert heard.decided("2") == [Action.IGNORED_PAUSED]
+    assert heard.decided("3") == [Action.KEYWORD_REPLIED]
+
+
 async def test_a_command_in_reply_to_a_notice_is_about_its_chat(shop: Shop) -> None:
     async with shop.conversation() as conversation:
         conversation.say(*(customer("hello", name="Ana"), IDLE, owner("/pause"), IDLE))

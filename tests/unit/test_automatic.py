@@ -94,12 +94,19 @@ async def test_without_more_it_lists_what_is_known() -> None:
 
 @pytest.mark.parametrize(
     ("line", "meant"),
-    [("/resum", "/resume"), ("/puase 2h", "/pause"), ("/Staus", "/status"), ("/pauses", "/pause")],
+    [
+        *(("/resum", "/resume"), ("/puase 2h", "/pause"), ("/Staus", "/status"), ("/pauses", "/pause")),
+        *(
+            (line, "/pause")
+            for line in ("/pause-2h", "/pause2h", "//pause", "/ pause", "*/pause* 2h", "\u200f/puase")
+        ),
+        ("/resum\nplease", "/resume"),
+    ],
 )
 def test_a_line_that_is_nearly_a_command_was_meant_as_one(line: str, meant: str) -> None:
     assert mistyped(line) == meant
 
 
-@pytest.mark.parametrize("line", ["/ola", "/stop", "/resume", "resum", "/resum\nplease", "/", "50/60"])
+@pytest.mark.parametrize("line", ["/ola", "/stop", "/stop.", "/resume", "resum", "/", "50/60", "/etc/hosts"])
 def test_a_line_that_is_something_else_was_not(line: str) -> None:
     assert mistyped(line) is None

@@ -303,7 +303,7 @@ class Desk:
         if not turn.own_chat or (reference := turn.messages[-1].reply_to) is None:
             return None
         found = await turn.reader.told(turn.chat.chat_id, reference)
-        if found is None or (about := found[0].about) is None:
+        if found is None or (about := found[0].about) in (None, turn.chat.chat_id):
             return None
         return await self._stores.sessions.chat(about)  # None: erased since
 
@@ -355,10 +355,8 @@ class Desk:
             chat_id = await self._stores.messages.identify(
                 self._account, Address(jid=jids[0]), self._clock.now()
             )
-            topic = notice.topic
-            if topic.about is None and not turn.own_chat:
-                topic = replace(topic, about=turn.chat.chat_id)
-            addressed.append((chat_id, Outgoing(text=notice.text, metadata=topic.metadata, fenced=False)))
+            outgoing = Outgoing(text=notice.text, metadata=notice.topic.metadata, fenced=False)
+            addressed.append((chat_id, outgoing))
         return tuple(addressed)
 
     async def _commit(self, chat_id: ChatId, proposal: Proposal) -> _Committed | None:

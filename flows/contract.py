@@ -55,7 +55,7 @@ class Notice:
     """Something to tell the person who commands, in answer to it, never the customer.
 
     An owner hears it in the chat with themselves, an admin in the admin's own chat. A command in reply to it is about
-    the chat of its topic; where that names none, the one of the turn, unless that is their own.
+    the chat of its topic, wherever this one was given.
     """
 
     text: str

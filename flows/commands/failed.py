@@ -40,13 +40,13 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
             if number > 1
             else f"I could send everything{where}."
         )
-        return confirmed(turn, text, detail="not_found")
+        return confirmed(turn, text, detail="not_found", about=chat)
     lines = [f"What I could not send{where}, newest first:"]
     lines += [_line(entry, turn, told=chat is None) for entry in page.items]
     lines.append("To try again: /failed retry all, or a number in [ ]; to give up: /failed drop all.")
     if page.next is not None:
         lines.append(f"More: /failed {f'{who} ' if who else ''}page {number + 1}")
-    return confirmed(turn, "\n".join(lines), detail="failed")
+    return confirmed(turn, "\n".join(lines), detail="failed", about=chat)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

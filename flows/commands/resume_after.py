@@ -25,7 +25,9 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
     if isinstance(chat, Unclear):
         return chat.answer
     told = f"In the chat with {label(chat)} {_told(after, turn.tenant.auto_resume_after)}."
-    return ResumeAfter(chat_id=chat.chat_id, silence=after), *confirmed(turn, told, detail="resume-after")
+    return ResumeAfter(chat_id=chat.chat_id, silence=after), *confirmed(
+        turn, told, detail="resume-after", about=chat
+    )
 
 
 def _split(arguments: str) -> tuple[str, timedelta | None, bool]:

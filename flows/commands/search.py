@@ -35,14 +35,14 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
     page = await turned_to(number, read)
     where = f"with {label(chat)}" if chat else "in all chats"
     if not page.items:
-        return confirmed(turn, await _nothing(turn, words, where, number), detail="not_found")
+        return confirmed(turn, await _nothing(turn, words, where, number), detail="not_found", about=chat)
     lines = [
         f"“{words}” {where}, newest first:",
         *(_line(find, turn, told=chat is None) for find in page.items),
     ]
     if page.next is not None:
         lines.append(f"More: /search {split_page(arguments)[0]} page {number + 1}")
-    return confirmed(turn, "\n".join(lines), detail="search")
+    return confirmed(turn, "\n".join(lines), detail="search", about=chat)
 
 
 async def _nothing(turn: Turn, words: str, where: str, number: int) -> str:

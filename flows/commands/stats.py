@@ -29,7 +29,7 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
     head = label(chat) if chat else "All chats"
     when = "since the beginning" if span is None else f"the last {span_in_words(span)}"
     lines = [f"{head}, {when}:", *_told(found, everywhere=chat is None)]
-    return confirmed(turn, "\n".join(lines), detail="stats")
+    return confirmed(turn, "\n".join(lines), detail="stats", about=chat)
 
 
 def _split_span(arguments: str) -> tuple[str, timedelta | None]:

@@ -20,11 +20,14 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
     if not reference:
         text = "Which message? Quote it and send /why, or give its id, for example: /why 3EB0A1B2C3"
         return misunderstood(turn, text, detail="no_reference")
-    told = [_story(story, turn) for story in await turn.reader.explain(reference)]
+    stories = await turn.reader.explain(reference)
+    told = [_story(story, turn) for story in stories]
     told += [_lost(lost, turn) for lost in await turn.reader.in_quarantine(reference)]
     if not told:
         return confirmed(turn, f"I have no record of a message {reference}.", detail="not_found")
-    return confirmed(turn, "\n\n".join(told[:_TOLD]), detail="why")
+    chats = {story.chat.chat_id: story.chat for story in stories}
+    about = chats.popitem()[1] if len(chats) == 1 else None
+    return confirmed(turn, "\n\n".join(told[:_TOLD]), detail="why", about=about)
 
 
 def _story(story: Explanation, turn: Turn) -> str:

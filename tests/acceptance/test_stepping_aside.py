@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import product
 
 import pytest
 
@@ -186,6 +187,36 @@ async def test_a_command_in_reply_to_a_notice_is_about_its_chat(shop: Shop) -> N
     assert heard.decided("again") == [Action.PAUSED]
     assert "they asked for a person" in "\n".join(heard.notices)
     assert heard.revoked == ["line-3"]
+
+
+async def test_a_command_in_reply_to_an_answer_is_about_the_chat_of_that_wherever_it_was_given(
+    shop: Shop,
+) -> None:
+    bea, given_in = "+5511988880002", (CUSTOMER, OWNER)
+    commands = (
+        "/resume-after Bea 4h",
+        "/why Q",
+        "/search Bea: price",
+        "/stats Bea",
+        "/failed Bea",
+        "/status Bea",
+    )
+    async with shop.conversation() as conversation:
+        conversation.say(customer("hello", name="Ana"), customer("price", id="Q", name="Bea", chat=bea), IDLE)
+        for n, (command, chat) in enumerate(product(commands, given_in)):
+            # In a customer's chat words are looked for there.
+            if command.startswith("/search") and chat == CUSTOMER:
+                continue
+            conversation.say(owner(command, chat=chat), IDLE)
+            answer = await conversation.notice()
+            conversation.say(owner("/pause 2h", chat=OWNER, reply_to=answer.id, id=f"reply {n}"), IDLE)
+            assert f"Bea ({bea})" in (await conversation.notice()).text, (command, chat)
+        conversation.say(customer("price", id="1"), IDLE, owner("/help"), IDLE)
+        of_none = await conversation.notice("/pause")
+        conversation.say(owner("/pause", chat=OWNER, reply_to=of_none.id, id="whose"), IDLE)
+        heard = await conversation.ended()
+    assert heard.decided("1") == [Action.KEYWORD_REPLIED]
+    assert heard.decided("whose") == [Action.COMMAND_REFUSED]
 
 
 async def test_who_is_meant_is_asked_with_a_list_and_answered_with_a_number(shop: Shop) -> None:

@@ -27,7 +27,7 @@ from storage.reading.models import Entry, Find, Page, Stats
 from storage.reading.reads import Reads
 from storage.reading.source import Replica
 from storage.sessions import SessionStore
-from storage.told import told
+from storage.told import asked, told
 
 
 class StoreReader:
@@ -78,8 +78,11 @@ class StoreReader:
     async def automatic_texts(self) -> Sequence[AutomaticText]:
         return await AutomaticStore(self._database, self._tenant_id).texts()
 
-    async def told(self, chat_id: ChatId, reference: ExternalId | None) -> tuple[Topic, datetime] | None:
+    async def told(self, chat_id: ChatId, reference: ExternalId) -> tuple[Topic, datetime] | None:
         return await told(self._database, self._tenant_id, chat_id, reference)
+
+    async def asked(self, chat_id: ChatId, since: datetime) -> tuple[Topic, datetime] | None:
+        return await asked(self._database, self._tenant_id, chat_id, since)
 
     async def explain(self, reference: str) -> Sequence[Explanation]:
         return await explain(self._database, self._sessions, self._tenant_id, reference)

@@ -205,8 +205,12 @@ class Reader(Protocol):
         """The texts from the owner's phone that may be automatic, oldest first."""
         ...
 
-    async def told(self, chat_id: ChatId, reference: ExternalId | None) -> tuple[Topic, datetime] | None:
-        """A notice in a chat of the staff's, and when it was told: the one that is quoted, or (None) the last."""
+    async def told(self, chat_id: ChatId, reference: ExternalId) -> tuple[Topic, datetime] | None:
+        """The notice in a chat of the staff's that is quoted, and when it was told."""
+        ...
+
+    async def asked(self, chat_id: ChatId, since: datetime) -> tuple[Topic, datetime] | None:
+        """The last list to choose from there, and when it was told, if nobody has chosen from it yet."""
         ...
 
     async def explain(self, reference: str) -> Sequence[Explanation]:

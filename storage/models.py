@@ -513,13 +513,14 @@ class Outgoing:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
     """What a notice is about: a chat; the command `text` of which it is not clear which of `choices` it means; or a
-    text that may be automatic.
+    text that may be automatic. `settles`: it tells what came of a choice, and nothing is left to choose.
     """
 
     about: ChatId | None = None
     text_id: TextId | None = None
     text: str | None = None
     choices: tuple[ChatId, ...] = ()
+    settles: bool = False
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -529,6 +530,7 @@ class Topic:
             "asked": self.text,
             "choices": list(self.choices) or None,
             "automatic": self.text_id,
+            "settles": self.settles or None,
         }
         return {"origin": Origin.COMMAND, **{key: value for key, value in told.items() if value is not None}}
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import asyncpg
+
 from storage.database import Database
 from storage.models import ChatId, ExternalId, Origin, TenantId, TextId, Topic
 
@@ -14,20 +16,29 @@ SELECT m.metadata, m.sent_at FROM sidestep.message_keys k
   JOIN sidestep.messages m ON m.tenant_id = k.tenant_id AND m.chat_id = k.chat_id AND m.id = k.id
  WHERE k.tenant_id = $1 AND k.external_id = $3 AND k.chat_id = $2 AND k.from_me AND m.author = 'bot'
 """
-NEWEST = """
+ASKED = """
 SELECT m.metadata, m.sent_at FROM sidestep.messages m
- WHERE m.tenant_id = $1 AND m.chat_id = $2 AND m.author = 'bot' ORDER BY m.id DESC LIMIT 1
+ WHERE m.tenant_id = $1 AND m.chat_id = $2 AND m.author = 'bot' AND m.id >= sidestep.id_floor($3)
+   AND m.metadata ?| '{choices,settles}' ORDER BY m.id DESC LIMIT 1
 """
 
 
 async def told(
-    database: Database, tenant_id: TenantId, chat_id: ChatId, reference: ExternalId | None
+    database: Database, tenant_id: TenantId, chat_id: ChatId, reference: ExternalId
 ) -> tuple[Topic, datetime] | None:
-    """A notice in a chat of the staff's, and when it was told; `reference` None: the last one."""
-    if reference is None:
-        row = await database.fetchrow(NEWEST, tenant_id, chat_id)
-    else:
-        row = await database.fetchrow(QUOTED, tenant_id, chat_id, reference)
+    """A notice in a chat of the staff's, and when it was told."""
+    return _told(await database.fetchrow(QUOTED, tenant_id, chat_id, reference))
+
+
+async def asked(
+    database: Database, tenant_id: TenantId, chat_id: ChatId, since: datetime
+) -> tuple[Topic, datetime] | None:
+    """The last question there with choices, if it was asked since then and nobody has chosen yet."""
+    found = _told(await database.fetchrow(ASKED, tenant_id, chat_id, since))
+    return None if found is None or found[0].settles else found
+
+
+def _told(row: asyncpg.Record | None) -> tuple[Topic, datetime] | None:
     if row is None or (topic := _topic_of(row["metadata"] or {})) is None:
         return None
     return topic, row["sent_at"]
@@ -46,4 +57,5 @@ def _topic_of(kept: Mapping[str, Any]) -> Topic | None:
         choices=tuple(ChatId(c) for c in choices if isinstance(c, int))
         if isinstance(choices, Sequence)
         else (),
+        settles=kept.get("settles") is True,
     )

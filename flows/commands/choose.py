@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from flows.commands.command import STAFF, Command, misunderstood
-from flows.contract import Decided, Outcome, Turn
+from flows.contract import Decided, Notice, Outcome, Turn
 from storage.models import Action, Role, Topic
 
 _REMEMBERED = timedelta(minutes=15)
@@ -21,9 +21,8 @@ def choose_with(lookup: Lookup) -> Command:
     """The command that a bare number is."""
 
     async def answer(turn: Turn, number: str) -> tuple[Outcome, ...]:
-        last = turn.messages[-1]
-        topic, at = await turn.reader.told(turn.chat.chat_id, last.reply_to) or (Topic(), turn.now)
-        if topic.text is None or not (last.reply_to or turn.now - at < _REMEMBERED):
+        topic = await _question(turn)
+        if topic is None or topic.text is None:
             # A number like any other.
             action = Action.HUMAN_SPOKE if turn.role is Role.OWNER else Action.IGNORED_UNSUPPORTED
             return (Decided(action=action, detail="no_question"),)
@@ -36,6 +35,23 @@ def choose_with(lookup: Lookup) -> Command:
             chosen = await turn.reader.chat(topic.choices[int(number) - 1])
         except LookupError:
             return misunderstood(turn, "That chat is gone. Nothing has changed.", detail="gone")
-        return await command.answer(replace(turn, chosen=chosen), arguments)
+        outcomes = await command.answer(replace(turn, chosen=chosen), arguments)
+        return tuple(_settling(each) if isinstance(each, Notice) else each for each in outcomes)
 
     return Command(name="choose", usage="", summary="", roles=STAFF, answer=answer)
+
+
+async def _question(turn: Turn) -> Topic | None:
+    """What a number answers: the list that it replies to, or the last one, whatever else was told since."""
+    last = turn.messages[-1]
+    if last.reply_to:
+        quoted = await turn.reader.told(turn.chat.chat_id, last.reply_to)
+        return quoted[0] if quoted else None
+    asked = await turn.reader.asked(turn.chat.chat_id, last.sent_at - _REMEMBERED)
+    # A number that comes late may be from long before the question.
+    return asked[0] if asked and asked[1] - last.sent_at < _REMEMBERED else None
+
+
+def _settling(notice: Notice) -> Notice:
+    """A list is answered once: a second number is a number like any other."""
+    return replace(notice, topic=replace(notice.topic, settles=True))

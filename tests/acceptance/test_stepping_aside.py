@@ -242,6 +242,23 @@ async def test_who_is_meant_is_asked_with_a_list_and_answered_with_a_number(shop
     assert heard.decided(answered) == [Action.KEYWORD_REPLIED]
 
 
+async def test_a_number_answers_the_last_list_whatever_was_told_since(shop: Shop) -> None:
+    bea = "+5511988880003"
+    heard = await shop.chat(
+        *(customer("hello", chat="+5511988880002", name="Jose Souza"), IDLE, advance("1m")),
+        *(customer("hello", name="José Silva"), customer("hello", chat=bea), IDLE),
+        *(owner("/exclude jose", chat=OWNER), IDLE, customer("/human", chat=bea), IDLE),
+        *(owner("3", chat=OWNER, id="none"), owner("/status", chat=OWNER), IDLE, advance("14m")),
+        # Written before the list, on a device that was offline.
+        *(owner("2", chat=OWNER, id="old", at=ago(timedelta(hours=1))), IDLE),
+        *(owner("1", chat=OWNER, id="chosen"), IDLE, owner("2", chat=OWNER, id="late"), IDLE),
+    )
+    assert heard.decided("none") == [Action.COMMAND_REFUSED]
+    assert heard.decided("chosen") == [Action.COMMAND_DONE]
+    assert heard.decided("old") == heard.decided("late") == [Action.HUMAN_SPOKE]
+    assert f"Excluded: I never answer José Silva ({CUSTOMER})" in heard.notices[-1]
+
+
 async def test_who_was_chosen_is_meant_also_under_another_name(shop: Shop) -> None:
     other = "+5511988880002"
     heard = await shop.chat(

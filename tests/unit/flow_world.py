@@ -97,7 +97,7 @@ class MemoryReader:
     messages: Sequence[Message] = ()
     is_globally_paused: bool = False
     automatic: Sequence[AutomaticText] = ()
-    notices: Mapping[ExternalId | None, tuple[Topic, datetime]] = field(default_factory=dict)
+    notices: Mapping[ExternalId, tuple[Topic, datetime]] = field(default_factory=dict)
     explanations: Mapping[str, Sequence[Explanation]] = field(default_factory=dict)
     quarantine: Sequence[Quarantined] = ()
     statistics: Mapping[ChatId | None, Stats] = field(default_factory=dict)
@@ -127,8 +127,11 @@ class MemoryReader:
     async def automatic_texts(self) -> Sequence[AutomaticText]:
         return self.automatic
 
-    async def told(self, chat_id: ChatId, reference: ExternalId | None) -> tuple[Topic, datetime] | None:
+    async def told(self, chat_id: ChatId, reference: ExternalId) -> tuple[Topic, datetime] | None:
         return self.notices.get(reference)
+
+    async def asked(self, chat_id: ChatId, since: datetime) -> tuple[Topic, datetime] | None:
+        return next((told for told in self.notices.values() if told[0].choices and told[1] >= since), None)
 
     async def explain(self, reference: str) -> Sequence[Explanation]:
         return self.explanations.get(reference, ())

@@ -299,11 +299,12 @@ LANGUAGE plpgsql AS $$
 BEGIN
     p_chat := sidestep.hold_chat(p_tenant, p_chat);
     PERFORM FROM sidestep.chat_state WHERE tenant_id = p_tenant AND chat_id = p_chat FOR NO KEY UPDATE;
-    -- Failed means that it has reached nobody. It is said anew, under the epoch of now, and so not where the bot is silent.
+    -- Failed means that it has reached nobody. It is said anew, under the epoch of now, and so not where the bot is silent:
+    -- no command asks for it any longer. Where a human has spoken since it keeps the epoch of then, and will not be said.
     UPDATE sidestep.outbox o
-       SET status = 'queued', due_at = p_now, queued_at = p_now, failed_at = NULL, attempts = 0,
+       SET status = 'queued', due_at = p_now, queued_at = p_now, failed_at = NULL, attempts = 0, is_command_answer = false,
            error = 'to be sent again; it had failed: ' || coalesce(o.error, 'nobody knows why'),
-           epoch = CASE WHEN o.epoch IS NOT NULL THEN s.epoch END
+           epoch = CASE WHEN o.epoch IS NULL OR s.last_human_at > o.queued_at THEN o.epoch ELSE s.epoch END
       FROM sidestep.chat_state s
      WHERE s.tenant_id = p_tenant AND s.chat_id = p_chat
        AND o.tenant_id = p_tenant AND o.chat_id = p_chat AND o.id = p_id AND o.status = 'failed';

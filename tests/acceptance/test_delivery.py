@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 
@@ -131,6 +132,29 @@ async def test_the_cap_is_for_answers_and_for_nothing_else(shop: Shop) -> None:
     paced(shop, daily=2)
     again = await shop.chat(customer("price"), IDLE, customer("price"), IDLE)
     assert again.said_to(CUSTOMER) == [PRICES]
+
+
+@pytest.mark.parametrize(
+    "silence",
+    [
+        (owner("I am here", chat=OTHER), advance("3h")),
+        (owner("I am here", chat=OTHER),),
+        (owner("/exclude", chat=OTHER),),
+        (customer("/stop", chat=OTHER),),
+        (owner("/global pause", chat=OWNER),),
+    ],
+    ids=["a human spoke", "a human speaks", "excluded", "opted out", "global pause"],
+)
+async def test_what_is_sent_again_is_not_said_where_the_bot_is_silent_or_a_human_has_spoken_since(
+    shop: Shop, silence: Sequence[Line]
+) -> None:
+    paced(shop, daily=1)
+    await shop.chat(customer("price", id="M1"), IDLE, customer("/human", id="M2", chat=OTHER), IDLE)
+    paced(shop)
+    said = await shop.chat(*silence, IDLE, owner("/failed retry all", chat=OWNER, id="retry"), IDLE)
+    assert said.decided("retry") == [Action.COMMAND_DONE]
+    assert [r for r in said.replies if "M2" in r.in_reply_to] == []
+    assert (await fate(shop, "M2"))["status"] == "cancelled"
 
 
 @pytest.mark.parametrize(("days", "answers"), [(0, 1), (1, 2), (2, 3), (40, 3)])

@@ -40,7 +40,7 @@ class Reply:
     A reply is fenced: it is not sent once a human has taken over, or while the chat is paused.
     `unfenced` marks the answer to a customer's own command (/human pauses the chat and says so): it is
     queued under the epoch that the outcome's effects raise and goes out although the chat is paused or
-    opted out. A human who speaks after that still cancels it.
+    opted out. A human who speaks after that still cancels it, and so does a pause of all chats.
     """
 
     text: str = ""

@@ -170,14 +170,24 @@ END $$;
 COMMENT ON FUNCTION sidestep.opt_out IS 'The customer wants no more automatic messages, or wants them again.';
 
 CREATE FUNCTION sidestep.set_global_pause(p_tenant bigint, p_paused boolean, p_now timestamptz) RETURNS void
-LANGUAGE sql AS $$
+LANGUAGE plpgsql AS $$
+BEGIN
     INSERT INTO sidestep.processing_state AS p (tenant_id, is_paused, paused_at, resumed_at)
     VALUES (p_tenant, p_paused, CASE WHEN p_paused THEN p_now END, CASE WHEN NOT p_paused THEN p_now END)
     ON CONFLICT (tenant_id) DO UPDATE
        SET is_paused = excluded.is_paused, paused_at = coalesce(excluded.paused_at, p.paused_at),
-           resumed_at = coalesce(excluded.resumed_at, p.resumed_at)
-$$;
-COMMENT ON FUNCTION sidestep.set_global_pause IS 'Silences the bot in every chat of a tenant, or brings it back. Claims look at it each time, so that it needs no epoch.';
+           resumed_at = coalesce(excluded.resumed_at, p.resumed_at);
+    IF p_paused THEN
+        -- The chats before their rows and in one order, as claims lock them. What is queued at this very moment a claim refuses.
+        PERFORM FROM sidestep.chat_state s
+          WHERE s.tenant_id = p_tenant AND s.chat_id IN (SELECT o.chat_id FROM sidestep.outbox o
+                                                          WHERE o.tenant_id = p_tenant AND o.status = 'queued' AND o.sent_at IS NULL AND o.epoch IS NOT NULL)
+          ORDER BY s.chat_id FOR NO KEY UPDATE;
+        UPDATE sidestep.outbox SET status = 'cancelled', due_at = NULL, error = 'all chats were paused'
+         WHERE tenant_id = p_tenant AND status = 'queued' AND sent_at IS NULL AND epoch IS NOT NULL;
+    END IF;
+END $$;
+COMMENT ON FUNCTION sidestep.set_global_pause IS 'Silences the bot in every chat of a tenant, and cancels what is queued there; or brings it back. Claims look at it each time, so that it needs no epoch.';
 
 CREATE FUNCTION sidestep.reset(p_tenant bigint, p_chat bigint, p_now timestamptz) RETURNS void
 LANGUAGE plpgsql AS $$

@@ -18,7 +18,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION sidestep.decide IS 'Closes open decisions, each at most once; returns those that this call has closed.';
 
-CREATE FUNCTION sidestep.may_speak(p_tenant bigint, p_chat bigint, p_epoch bigint, p_is_command_answer boolean DEFAULT false) RETURNS boolean
+CREATE FUNCTION sidestep.may_speak(p_tenant bigint, p_chat bigint, p_epoch bigint) RETURNS boolean
 LANGUAGE plpgsql AS $$
 BEGIN
     IF p_epoch IS NULL THEN
@@ -26,10 +26,10 @@ BEGIN
     END IF;
     -- Held to the end of the transaction: a takeover comes before this look or after our commit, never in between.
     PERFORM FROM sidestep.chat_state WHERE tenant_id = p_tenant AND chat_id = p_chat AND epoch = p_epoch
-        AND (p_is_command_answer OR (NOT is_paused AND NOT is_excluded AND opted_out_at IS NULL)) FOR SHARE;
-    RETURN FOUND AND (p_is_command_answer OR NOT EXISTS (SELECT FROM sidestep.processing_state WHERE tenant_id = p_tenant AND is_paused));
+        AND NOT is_paused AND NOT is_excluded AND opted_out_at IS NULL FOR SHARE;
+    RETURN FOUND AND NOT EXISTS (SELECT FROM sidestep.processing_state WHERE tenant_id = p_tenant AND is_paused);
 END $$;
-COMMENT ON FUNCTION sidestep.may_speak IS 'The durable fence: whether a reply made under this epoch may still be said. For a command''s answer only the epoch counts.';
+COMMENT ON FUNCTION sidestep.may_speak IS 'The durable fence: whether an answer made under this epoch may still be given.';
 
 CREATE FUNCTION sidestep.enqueue(p_tenant bigint, p_chat bigint, p_now timestamptz, p_epoch bigint, p_is_command_answer boolean, p_answers bigint[],
     p_type text, p_text text, p_media_url text, p_metadata jsonb)

@@ -85,6 +85,7 @@ DECLARE
     v_free bigint[];
     v_epoch bigint[];
     v_silent boolean[];
+    v_is_silent_everywhere boolean;
     v_claimed bigint[];
 BEGIN
     -- The chats before the rows, in the order in which a takeover locks them, and held to the end of the transaction: a
@@ -96,17 +97,16 @@ BEGIN
       INTO v_free, v_epoch, v_silent
       FROM (SELECT c.* FROM sidestep.chat_state c WHERE c.tenant_id = p_tenant AND c.chat_id = ANY (p_chats)
              ORDER BY c.chat_id FOR SHARE SKIP LOCKED) s;
-    IF EXISTS (SELECT FROM sidestep.processing_state g WHERE g.tenant_id = p_tenant AND g.is_paused) THEN
-        v_silent := array_fill(true, ARRAY[coalesce(cardinality(v_free), 0)]);
-    END IF;
-    -- As may_speak tells: for a command's answer only the epoch counts, and what has no epoch is not fenced.
+    v_is_silent_everywhere := EXISTS (SELECT FROM sidestep.processing_state g WHERE g.tenant_id = p_tenant AND g.is_paused);
+    -- What has no epoch is not fenced. A command's answer may be said in the silence of its chat, which the command may have
+    -- asked for, but not in the one of all chats.
     UPDATE sidestep.outbox o
        SET status = 'cancelled', due_at = NULL,
-           error = CASE WHEN o.epoch <> s.epoch OR (s.silent AND o.epoch IS NOT NULL AND NOT o.is_command_answer)
+           error = CASE WHEN o.epoch <> s.epoch OR (o.epoch IS NOT NULL AND (v_is_silent_everywhere OR (s.silent AND NOT o.is_command_answer)))
                         THEN 'the bot may no longer speak in this chat' ELSE 'too old to be of use' END
       FROM unnest(p_chats, p_ids, p_oldest) i (chat, id, oldest) JOIN unnest(v_free, v_epoch, v_silent) s (chat, epoch, silent) ON s.chat = i.chat
      WHERE o.tenant_id = p_tenant AND o.chat_id = i.chat AND o.id = i.id AND o.status = 'queued'
-       AND (o.epoch <> s.epoch OR (s.silent AND o.epoch IS NOT NULL AND NOT o.is_command_answer) OR o.queued_at < i.oldest);
+       AND (o.epoch <> s.epoch OR (o.epoch IS NOT NULL AND (v_is_silent_everywhere OR (s.silent AND NOT o.is_command_answer))) OR o.queued_at < i.oldest);
     WITH taken AS (
         UPDATE sidestep.outbox o SET status = 'sending', due_at = i.now + p_lease, attempts = o.attempts + 1
           FROM unnest(p_chats, p_ids, p_now) i (chat, id, now)

@@ -120,6 +120,20 @@ async def test_an_excluded_chat_is_never_answered_until_included(shop: Shop) -> 
     assert heard.decided("4") == [Action.KEYWORD_REPLIED]
 
 
+async def test_no_answer_to_a_command_starts_after_a_global_pause(shop: Shop) -> None:
+    async with shop.conversation() as conversation:
+        # The list is being typed, for some seconds.
+        conversation.say(customer("/help", id="help"), owner("/global pause", chat=OWNER), IDLE)
+        conversation.say(customer("/stop", chat=OTHER, id="stop"), IDLE, owner("/global resume", chat=OWNER))
+        conversation.say(IDLE, customer("price", chat=OTHER, id="price"), IDLE)
+        heard = await conversation.ended()
+    assert heard.replies == []
+    assert heard.decided("help") == heard.decided("stop") == [Action.COMMAND_DONE]
+    assert heard.decided("price") == [Action.IGNORED_OPTED_OUT]
+    assert "all chats were paused" in "\n".join(await shop.why("help"))
+    await assert_all_is_well(shop.dsn)
+
+
 async def test_a_global_pause_silences_every_chat_and_ends_no_other_pause(shop: Shop) -> None:
     heard = await shop.chat(
         *each_answered(owner("Hi"), owner("/global pause", chat=OWNER), customer("price", id="1")),

@@ -152,8 +152,9 @@ async def test_sql_alone_is_fence_enough(world: World) -> None:
 async def test_nothing_is_claimed_during_a_global_pause_and_all_is_after_it(world: World) -> None:
     chat_id = await world.meet()
     await world.queue(chat_id)
+    due = await world.due(chat_id)
     await world.set_global_pause(True)
-    assert await claim(world, chat_id) is Claim.CANCELLED
+    assert await world.outbox.claim(due, NOW, LONG_AGO) is Claim.CANCELLED
     await world.set_global_pause(False)
     await world.queue(chat_id)
     assert await claim(world, chat_id) is Claim.CLAIMED

@@ -106,12 +106,12 @@ class Watch:
         return [
             Tell(
                 kind=NoticeKind.RETURNING,
-                subject=f"{paused.chat.chat_id}:{at.isoformat()}",
-                text=f"I stay out of {label(paused.chat)} {until_in_words(at, now, tenant.zone)}, then I answer again.",
-                chat_id=paused.chat.chat_id,
+                subject=f"{chat.chat_id}:{at.isoformat()}",
+                text=f"I stay out of {label(chat)} {until_in_words(at, now, tenant.zone)}, then I answer again.",
+                chat_id=chat.chat_id,
             )
-            for paused in await self._chats.paused_and_due(now + before)
-            if (at := paused.returns_at) is not None and at > now
+            for chat in await self._chats.paused_and_due(now + before)
+            if (at := chat.session.returns_at) is not None and at > now
         ]
 
     async def _look_at_connection(self, tenant: Tenant, now: datetime) -> None:

@@ -335,8 +335,8 @@ class Session:
     `epoch` rises with every takeover, pause, resume, exclusion, opt-out and reset; an answer that
     was begun under an older epoch is never sent. `global_pause` is the tenant's. Until `away_until` the customer
     need not be told again that the business is closed. `idle_after` is the owner's silence that ends a takeover
-    here, None: none does. `resume_mode` None: from the last after a restart, from
-    now after a pause.
+    here, None: none does. `returns_at` is when the clock ends the pause, None: never. `resume_mode` None: from the
+    last after a restart, from now after a pause.
     """
 
     chat_id: ChatId
@@ -352,6 +352,7 @@ class Session:
     global_pause: bool = False
     away_until: datetime | None = None
     idle_after: timedelta | None = None
+    returns_at: datetime | None = None
     resume_mode: ResumeMode | None = None
 
     def human_since(self, message: Message) -> bool:

@@ -37,6 +37,8 @@ SELECT c.chat_id, s.reply_jid, c.jid, coalesce(p.push_name, c.name) AS name, p.p
        s.last_human_id, s.is_excluded, s.opted_out_at, s.away_until,
        sidestep.resume_mode(t.resume_mode, s.resume_mode) AS resume_mode,
        sidestep.idle_after(t.auto_resume_after, s.auto_resume_after) AS idle_after,
+       sidestep.returns_at(s.pause_reason, s.paused_at, s.paused_until, s.last_human_at,
+                           sidestep.idle_after(t.auto_resume_after, s.auto_resume_after)) AS returns_at,
        coalesce(g.is_paused, false) AS global_pause
   FROM sidestep.chats c
   JOIN sidestep.chat_state s ON s.tenant_id = c.tenant_id AND s.chat_id = c.chat_id
@@ -248,6 +250,7 @@ def session_of(row: asyncpg.Record) -> Session:
         global_pause=row["global_pause"],
         away_until=row["away_until"],
         idle_after=row["idle_after"],
+        returns_at=row["returns_at"],
         resume_mode=ResumeMode(row["resume_mode"]) if row["resume_mode"] else None,
     )
 

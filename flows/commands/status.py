@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from flows.commands.command import STAFF, Command, confirmed
 from flows.commands.target import Unclear, label, whose_chat
 from flows.commands.times import ago_in_words, until_in_words
@@ -76,7 +74,7 @@ def _pause(session: Session, turn: Turn) -> str:
     words = [f"since {ago_in_words(session.paused_at, turn.now)}"] if session.paused_at else []
     if session.pause_reason:
         words.append(_WHY[session.pause_reason])
-    back = returns_at(session)
+    back = session.returns_at
     if back is None:
         words.append("until you send /resume")
     else:
@@ -84,14 +82,6 @@ def _pause(session: Session, turn: Turn) -> str:
             until_in_words(back, turn.now, turn.tenant.zone) if back > turn.now else "I return any moment"
         )
     return ", ".join(words)
-
-
-def returns_at(session: Session) -> datetime | None:
-    """When the bot will speak again by itself; None when only a command ends the pause."""
-    if session.paused_until or session.pause_reason is PauseReason.MANUAL_PAUSE or session.idle_after is None:
-        return session.paused_until
-    begun = session.last_human_at or session.paused_at
-    return begun + session.idle_after if begun else None
 
 
 COMMAND = Command(

@@ -202,20 +202,23 @@ COMMENT ON FUNCTION sidestep.reset IS 'Archives the active thread; the next mess
 
 -- Back by clock ------------------------------------------------------------------------------------------
 
+CREATE FUNCTION sidestep.returns_at(p_reason text, p_paused_at timestamptz, p_until timestamptz, p_human_at timestamptz, p_idle interval)
+RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE
+    -- A human who spoke during a pause for a time is not interrupted when it ends.
+    WHEN p_until IS NOT NULL THEN greatest(p_until, CASE WHEN p_human_at > p_paused_at THEN p_human_at + p_idle END)
+    WHEN p_reason = 'human_takeover' THEN p_human_at + p_idle
+    WHEN p_reason IN ('ai_handoff', 'customer_request') THEN greatest(p_human_at, p_paused_at) + p_idle
+END;
+COMMENT ON FUNCTION sidestep.returns_at IS 'When the clock ends a pause, by what chat_state has and by what idle_after tells; null: never, or there is none.';
+
 CREATE FUNCTION sidestep.resume_due(p_tenant bigint, p_now timestamptz, p_limit int)
 RETURNS TABLE (chat_id bigint, message_id bigint, due_at timestamptz) LANGUAGE sql AS $$
     WITH due AS (
         SELECT s.tenant_id, s.chat_id, d.at
           FROM sidestep.chat_state s JOIN sidestep.tenants t USING (tenant_id),
-               LATERAL (SELECT sidestep.idle_after(t.auto_resume_after, s.auto_resume_after) AS after) i,
-               LATERAL (SELECT CASE
-                            -- A human who spoke during a pause for a time is not interrupted when it ends.
-                            WHEN s.paused_until IS NOT NULL THEN greatest(s.paused_until,
-                                CASE WHEN s.last_human_at > s.paused_at THEN s.last_human_at + i.after END)
-                            WHEN s.pause_reason = 'human_takeover' THEN s.last_human_at + i.after
-                            WHEN s.pause_reason IN ('ai_handoff', 'customer_request')
-                                THEN greatest(s.last_human_at, s.paused_at) + i.after
-                        END AS at) d
+               LATERAL (SELECT sidestep.returns_at(s.pause_reason, s.paused_at, s.paused_until, s.last_human_at,
+                                                   sidestep.idle_after(t.auto_resume_after, s.auto_resume_after)) AS at) d
          WHERE s.tenant_id = p_tenant AND s.is_paused AND d.at <= p_now
          ORDER BY d.at LIMIT p_limit FOR NO KEY UPDATE OF s SKIP LOCKED),
     back AS (

@@ -7,8 +7,8 @@ from datetime import datetime
 
 import asyncpg
 
-from storage.models import Author, ChatId, MessageId, MessageType, TenantId
-from storage.reading.models import ChatEntry, Page, PausedChat
+from storage.models import Author, ChatId, ChatSummary, MessageId, MessageType, TenantId
+from storage.reading.models import ChatEntry, Page
 from storage.reading.rows import below, page_of, wanted
 from storage.reading.source import Source
 from storage.sessions import SUMMARY, summary_of
@@ -29,21 +29,12 @@ CHAT_LIST = (
  ORDER BY x.last_message_id DESC
 """
 )
-# When a pause ends is told as sidestep.resume_due does it.
 PAUSED_AND_DUE = (
-    "SELECT * FROM (SELECT x.*, CASE"  # noqa: S608  constants of ours
-    """
-           WHEN x.paused_until IS NOT NULL THEN greatest(x.paused_until,
-                CASE WHEN x.last_human_at > x.paused_at THEN x.last_human_at + x.idle_after END)
-           WHEN x.pause_reason = 'human_takeover' THEN x.last_human_at + x.idle_after
-           WHEN x.pause_reason IN ('ai_handoff', 'customer_request')
-                THEN greatest(x.last_human_at, x.paused_at) + x.idle_after
-       END AS returns_at
-  FROM ("""
+    "SELECT * FROM ("  # noqa: S608  constants of ours
     + SUMMARY
-    + """ WHERE c.tenant_id = $1 AND s.tenant_id = $1 AND s.is_paused) x) y
- WHERE $2::timestamptz IS NULL OR y.returns_at <= $2
- ORDER BY y.returns_at NULLS LAST, y.chat_id LIMIT $3
+    + """ WHERE c.tenant_id = $1 AND s.tenant_id = $1 AND s.is_paused) x
+ WHERE $2::timestamptz IS NULL OR x.returns_at <= $2
+ ORDER BY x.returns_at NULLS LAST, x.chat_id LIMIT $3
 """
 )
 
@@ -71,10 +62,10 @@ class ChatReads:
         rows = await self._source.fetch(CHAT_LIST, self._tenant_id, below(before), groups, limit)
         return page_of([_entry(row) for row in rows], [MessageId(r["last_message_id"]) for r in rows], limit)
 
-    async def paused_and_due(self, due_by: datetime | None = None, limit: int = 50) -> Sequence[PausedChat]:
+    async def paused_and_due(self, due_by: datetime | None = None, limit: int = 50) -> Sequence[ChatSummary]:
         """Chats in which the bot is silent, the soonest to end first; with `due_by` those that end by then."""
         rows = await self._source.fetch(PAUSED_AND_DUE, self._tenant_id, due_by, wanted(limit))
-        return [PausedChat(chat=summary_of(row), returns_at=row["returns_at"]) for row in rows]
+        return [summary_of(row) for row in rows]
 
     async def chats_of(self, phones: Collection[str]) -> Sequence[ChatId]:
         """The private chats with these numbers (E.164), as far as there are any."""

@@ -87,14 +87,6 @@ class ChatEntry:
     sent_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PausedChat:
-    """A chat in which the bot is silent; `returns_at` None: until somebody resumes it."""
-
-    chat: ChatSummary
-    returns_at: datetime | None
-
-
 class By(StrEnum):
     """What statistics can be split by."""
 

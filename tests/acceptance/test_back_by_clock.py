@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from storage.models import Action
-from tests.acceptance.conversation import CONFIG, CUSTOMER, IDLE, Shop, admin, advance, customer, owner
+from tests.acceptance.conversation import CONFIG, CUSTOMER, IDLE, OWNER, Shop, admin, advance, customer, owner
 from tests.acceptance.test_hours import change_of_clocks, until
 
 OTHER = "+5511988880002"
@@ -50,6 +50,22 @@ async def test_a_time_of_a_chat_outlives_the_process(shop: Shop) -> None:
     await shop.chat(owner("/resume-after 30m", id="a"), owner("Hi", id="b"), IDLE)
     heard = await shop.chat(advance("31m"), customer("price", id="1"), IDLE)
     assert heard.decided("b") == [Action.RESUMED]
+    assert heard.decided("1") == [Action.KEYWORD_REPLIED]
+
+
+async def test_status_tells_the_return_as_the_clock_goes_by_it(shop: Shop) -> None:
+    heard = await shop.chat(
+        *(owner("Hi", chat=OTHER), IDLE, advance("24h"), customer("/human", chat=OTHER), IDLE),
+        *(owner("/status", chat=OTHER), owner("/pause 30m"), IDLE, advance("20m"), owner("me again"), IDLE),
+        *(advance("15m"), owner("/status"), owner("/status", chat=OWNER), IDLE, advance("105m"), IDLE),
+        *(customer("price", id="1"), IDLE),
+    )
+    asked_for_a_person, by_hand, everywhere = [n for n in heard.notices if "since" in n]
+    assert "(in 2 h)" in asked_for_a_person
+    # Twenty minutes into the half hour the owner wrote: two hours from then.
+    assert "by command" in by_hand
+    assert "(in 1 h 45 min)" in by_hand
+    assert "(in 1 h 45 min)" in everywhere
     assert heard.decided("1") == [Action.KEYWORD_REPLIED]
 
 

@@ -212,11 +212,11 @@ async def test_paused_chats_tell_when_they_end(world: World) -> None:
     await world.pause(await world.meet(BEN), PauseReason.MANUAL_PAUSE)
     found = reads(world).chats
     taken_over, by_hand = await found.paused_and_due()
-    assert taken_over.returns_at == NOW + AFTER
-    assert (by_hand.returns_at, by_hand.chat.phone) == (None, "5511988880002")
+    assert taken_over.session.returns_at == NOW + AFTER
+    assert (by_hand.session.returns_at, by_hand.phone) == (None, "5511988880002")
     assert await found.paused_and_due(NOW + AFTER - MINUTE) == []
     due = await found.paused_and_due(NOW + AFTER)
-    assert [p.chat.chat_id for p in due] == [r.chat_id for r in await world.sessions.resume_due(NOW + AFTER)]
+    assert [chat.chat_id for chat in due] == [r.chat_id for r in await world.sessions.resume_due(NOW + AFTER)]
     assert len(due) == 1
 
 

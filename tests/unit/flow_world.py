@@ -242,7 +242,12 @@ async def outcome_of(flow: Flow, turn: Turn) -> Result:
     )
 
 
-TAKEN_OVER = paused(ANA, pause_reason=PauseReason.HUMAN_TAKEOVER, last_human_at=NOW - timedelta(minutes=30))
+TAKEN_OVER = paused(
+    ANA,
+    pause_reason=PauseReason.HUMAN_TAKEOVER,
+    last_human_at=NOW - timedelta(minutes=30),
+    returns_at=NOW + timedelta(minutes=90),
+)
 OPTED_OUT = replace(ANA, session=replace(ANA.session, opted_out_at=NOW - timedelta(days=3)))
 
 

@@ -187,7 +187,7 @@ async def test_status_tells_since_when_why_and_when_it_returns() -> None:
     assert "Paused since 15 min ago, one of you wrote there, until 15:30 UTC (in 1 h 30 min)." in text
     by_hand = paused(ANA, pause_reason=PauseReason.MANUAL_PAUSE)
     assert "by command, until you send /resume" in (await given("/status", chat=by_hand)).text
-    timed = paused(ANA, pause_reason=PauseReason.MANUAL_PAUSE, paused_until=NOW + timedelta(minutes=20))
+    timed = paused(ANA, pause_reason=PauseReason.MANUAL_PAUSE, returns_at=NOW + timedelta(minutes=20))
     assert "until 14:20 UTC (in 20 min)" in (await given("/status", chat=timed)).text
 
 

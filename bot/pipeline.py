@@ -353,19 +353,19 @@ class Pipeline:
             passing(Point.RESUMED)
         for one in resumed:
             self._metrics.observe_resume_lag((now - one.due_at).total_seconds())
-            self._interrupt(one.chat_id)
-            log.info("resumed_by_clock", chat_id=one.chat_id)
+            self._interrupt(one.chat.chat_id)
+            log.info("resumed_by_clock", chat_id=one.chat.chat_id)
             self._events.tell(
                 Decided(
-                    chat_id=one.chat_id,
+                    chat_id=one.chat.chat_id,
                     message_id=one.message_id,
                     external_id=one.external_id,
-                    jid=one.jid,
+                    jid=one.chat.jid,
                     action=Action.RESUMED,
                     detail="clock",
                 )
             )
-        return tuple(one.chat_id for one in resumed)
+        return tuple(one.chat.chat_id for one in resumed)
 
     def _delivered(self, chat_id: ChatId) -> None:
         if (lane := self._lanes.find(chat_id)) is not None:

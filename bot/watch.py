@@ -12,7 +12,7 @@ from bot.events import Event, StatusMoved
 from bot.notices import OwnerNotices
 from bot.transports.base import Connection, ConnectionState
 from bot.transports.states import MEANINGS
-from flows.commands.target import called, label
+from flows.commands.target import label
 from flows.commands.times import span_in_words, until_in_words
 from flows.contract import Tell
 from storage.database import Connection as StoreConnection
@@ -21,6 +21,7 @@ from storage.models import Account, Status, Tenant
 from storage.notify import NoticeKind
 from storage.reading.chats import ChatReads
 from storage.sessions import Resumed, SessionStore
+from storage.states import State, pause_of, state_of
 from storage.tenants import TenantStore
 
 _AN_HOUR = timedelta(hours=1)
@@ -66,10 +67,11 @@ class Watch:
             self._sends.append((self._clock.now(), event.status is Status.SENT))
 
     async def returned(self, resumed: Sequence[Resumed], connection: StoreConnection) -> None:
-        """The clock has ended these pauses, in the caller's transaction."""
+        """The clock has ended these pauses, in the caller's transaction: it is back where no more keeps it silent."""
         tenant = await self._tenants.get(self._account.tenant_id)
         if tenant.notify.resumed:
-            await self._notices.note([_returned(one) for one in resumed], tenant, connection)
+            back = [_returned(one) for one in resumed if state_of(one.chat.session) is State.ACTIVE]
+            await self._notices.note(back, tenant, connection)
 
     async def look_at_chats(self) -> None:
         """Who waits for a human, and where the bot is about to return."""
@@ -111,7 +113,10 @@ class Watch:
                 chat_id=chat.chat_id,
             )
             for chat in await self._chats.paused_and_due(now + before)
-            if (at := chat.session.returns_at) is not None and at > now
+            if (at := chat.session.returns_at) is not None
+            and at > now
+            # What else keeps it silent there does not end with the pause.
+            and state_of(chat.session) is pause_of(chat.session)
         ]
 
     async def _look_at_connection(self, tenant: Tenant, now: datetime) -> None:
@@ -167,12 +172,11 @@ class Watch:
 
 
 def _returned(one: Resumed) -> Tell:
-    who = called(one.name, one.phone, one.is_group, one.chat_id)
     return Tell(
         kind=NoticeKind.RESUMED,
-        subject=f"{one.chat_id}:{one.due_at.isoformat()}",
-        text=f"I answer {who} again.",
-        chat_id=one.chat_id,
+        subject=f"{one.chat.chat_id}:{one.due_at.isoformat()}",
+        text=f"I answer {label(one.chat)} again.",
+        chat_id=one.chat.chat_id,
         message_id=one.message_id,
     )
 

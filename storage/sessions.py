@@ -100,25 +100,18 @@ RETURNING d.message_id
 """
 SET_GLOBAL_PAUSE = "SELECT sidestep.set_global_pause($1, $2, $3)"
 RESUME_DUE = """
-SELECT r.chat_id, r.message_id, r.due_at, m.external_id, s.reply_jid, c.is_group, p.phone,
-       coalesce(p.push_name, c.name) AS name
-  FROM sidestep.resume_due($1, $2, $3) r
-  JOIN sidestep.chat_state s ON s.tenant_id = $1 AND s.chat_id = r.chat_id
-  JOIN sidestep.chats c ON c.tenant_id = $1 AND c.chat_id = r.chat_id
-  LEFT JOIN sidestep.contacts p ON p.tenant_id = $1 AND p.contact_id = c.contact_id
+SELECT r.chat_id, r.message_id, r.due_at, m.external_id FROM sidestep.resume_due($1, $2, $3) r
   LEFT JOIN sidestep.messages m ON m.tenant_id = $1 AND m.chat_id = r.chat_id AND m.id = r.message_id
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed:
-    """A pause that the clock has ended. `due_at` is when it was to end; the message is the human's last."""
+    """A pause that the clock has ended. `chat` is as it is now, `due_at` when it was to end; the message is the human's
+    last.
+    """
 
-    chat_id: ChatId
-    jid: Jid
-    name: str | None
-    phone: str | None
-    is_group: bool
+    chat: ChatSummary
     message_id: MessageId
     external_id: ExternalId | None
     due_at: datetime
@@ -136,8 +129,10 @@ class SessionStore:
         """One chat with its session; None when it was merged or erased."""
         return await self._chats.ask(chat_id)
 
-    async def _chats_of(self, chat_ids: Sequence[ChatId]) -> list[ChatSummary | None]:
-        rows = await self._database.fetch(CHATS, self._tenant_id, list(set(chat_ids)))
+    async def _chats_of(
+        self, chat_ids: Sequence[ChatId], connection: Connection | None = None
+    ) -> list[ChatSummary | None]:
+        rows = await (connection or self._database).fetch(CHATS, self._tenant_id, list(set(chat_ids)))
         chats = {row["asked"]: summary_of(row) for row in rows}
         return [chats.get(chat_id) for chat_id in chat_ids]
 
@@ -168,18 +163,17 @@ class SessionStore:
     async def resume_due(self, now: datetime, connection: Connection | None = None) -> list[Resumed]:
         """End the pauses whose time has come; each is ended once, however many ask."""
         rows = await (connection or self._database).fetch(RESUME_DUE, self._tenant_id, now, _RESUMES_PER_RUN)
+        # A statement sees what was before it: how the chats are now only the next one tells.
+        chats = await self._chats_of([r["chat_id"] for r in rows], connection) if rows else []
         return [
             Resumed(
-                chat_id=ChatId(r["chat_id"]),
-                jid=Jid(r["reply_jid"]),
-                name=r["name"],
-                phone=r["phone"],
-                is_group=r["is_group"],
+                chat=chat,
                 message_id=MessageId(r["message_id"]),
                 external_id=r["external_id"],
                 due_at=r["due_at"],
             )
-            for r in rows
+            for r, chat in zip(rows, chats, strict=True)
+            if chat is not None
         ]
 
     async def leave_backlog(self, account: Account, now: datetime) -> int:

@@ -62,6 +62,17 @@ async def test_the_bot_tells_before_and_after_it_returns(shop: Shop) -> None:
     assert heard.decided("Q") == [Action.KEYWORD_REPLIED]
 
 
+async def test_no_return_is_told_where_the_bot_stays_silent(shop: Shop) -> None:
+    configured(shop, "before_resume: 10m")
+    excluded, left = "+5511988880002", "+5511988880003"
+    heard = await shop.chat(
+        *(owner("Hi", chat=excluded), owner("/exclude", chat=excluded), IDLE),
+        *(owner("Hi", chat=left), customer("/stop", chat=left), IDLE, advance("115m"), advance("10m"), IDLE),
+        *(owner("Hi"), owner("/global pause", chat=OWNER), IDLE, advance("115m"), advance("10m"), IDLE),
+    )
+    assert [notice.partition(":")[0] for notice in heard.notices] == ["Excluded", "Paused everywhere"]
+
+
 async def test_returns_at_one_moment_are_one_notice(shop: Shop) -> None:
     heard = await shop.chat(
         *(owner("one"), owner("two", chat=OTHER), IDLE, advance("3h"), IDLE),

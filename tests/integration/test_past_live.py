@@ -104,7 +104,7 @@ async def test_a_takeover_that_history_told_first_ends_what_is_queued_and_comes_
     # Its place is before what was recorded meanwhile, and the next message is after that.
     [later] = await world.record(said("M2"))
     assert ids([human]) < ids([asked]) < ids([later])
-    assert [r.chat_id for r in await world.sessions.resume_due(NOW + timedelta(hours=2))] == [chat_id]
+    assert [r.chat.chat_id for r in await world.sessions.resume_due(NOW + timedelta(hours=2))] == [chat_id]
 
 
 async def test_a_command_that_history_told_first_is_carried_out_when_it_comes(

@@ -216,7 +216,9 @@ async def test_paused_chats_tell_when_they_end(world: World) -> None:
     assert (by_hand.session.returns_at, by_hand.phone) == (None, "5511988880002")
     assert await found.paused_and_due(NOW + AFTER - MINUTE) == []
     due = await found.paused_and_due(NOW + AFTER)
-    assert [chat.chat_id for chat in due] == [r.chat_id for r in await world.sessions.resume_due(NOW + AFTER)]
+    assert [chat.chat_id for chat in due] == [
+        r.chat.chat_id for r in await world.sessions.resume_due(NOW + AFTER)
+    ]
     assert len(due) == 1
 
 

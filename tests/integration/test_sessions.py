@@ -37,7 +37,7 @@ async def world(db: Database) -> World:
 
 
 async def resumed(world: World, now: datetime) -> list[ChatId]:
-    return [r.chat_id for r in await world.sessions.resume_due(now)]
+    return [r.chat.chat_id for r in await world.sessions.resume_due(now)]
 
 
 async def test_a_takeover_ends_when_the_owner_has_been_silent_long_enough(world: World) -> None:
@@ -46,8 +46,8 @@ async def test_a_takeover_ends_when_the_owner_has_been_silent_long_enough(world:
     epoch = (await world.session(chat_id)).epoch
     assert await resumed(world, NOW + AFTER - SECOND) == []
     [one] = await world.sessions.resume_due(NOW + AFTER + SECOND)
-    assert (one.chat_id, one.message_id, one.external_id) == (chat_id, human.message.id, "H1")
-    assert (one.due_at, one.jid) == (NOW + AFTER, ANA.jid)
+    assert (one.chat.chat_id, one.message_id, one.external_id) == (chat_id, human.message.id, "H1")
+    assert (one.due_at, one.chat.jid) == (NOW + AFTER, ANA.jid)
     session = await world.session(chat_id)
     assert not session.is_paused
     assert (session.pause_reason, session.paused_at, session.paused_until) == (None, None, None)

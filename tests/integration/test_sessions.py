@@ -70,7 +70,7 @@ async def test_two_schedulers_end_each_pause_once(world: World) -> None:
         chats.append(await world.meet(address))
     stores = [SessionStore(world.db, world.tenant) for _ in range(2)]
     runs = await asyncio.gather(*(s.resume_due(NOW + AFTER) for _ in range(3) for s in stores))
-    assert sorted(r.chat_id for run in runs for r in run) == sorted(chats)
+    assert sorted(r.chat.chat_id for run in runs for r in run) == sorted(chats)
     told = await world.db.fetchval("SELECT count(*) FROM sidestep.decisions WHERE action_taken = 'resumed'")
     assert told == 30
 

@@ -37,7 +37,7 @@ def refusal(
         return Action.IGNORED_GROUP
     if (state := state_of(session)) is not State.ACTIVE:
         return _SILENT[state]
-    if session.last_human_at is not None and message.sent_at < session.last_human_at:
+    if session.human_since(message):
         # It came late: a human has spoken since it was written, and has seen it on the phone.
         return Action.SUPERSEDED
     if now - message.sent_at > policy.max_age or _is_left(message, session, started_at):

@@ -8,6 +8,7 @@ desk does. A lane ends when it has nothing left to do.
 from __future__ import annotations
 
 import asyncio
+from bisect import insort
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -72,7 +73,7 @@ class Lane:
         self._proposing: asyncio.Task[Proposal] | None = None
         self._last: Answered | None = None
         self._held = 0
-        self._human_id: MessageId | None = None
+        self._human: Message | None = None
         self._commanding: Message | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -104,11 +105,11 @@ class Lane:
         self._held -= 1
         self._alarm.ring()
 
-    def stand_aside(self, human_id: MessageId) -> None:
-        """A human has spoken, and it is committed: what came before is theirs to answer."""
+    def stand_aside(self, human: Message) -> None:
+        """A human has spoken, and it is committed: what was written before is theirs to answer."""
         self._last = None
         if self._task is not None:
-            self._human_id = max(human_id, self._human_id or human_id)
+            self._human = human if self._human is None or self._human.is_before(human) else self._human
             self._interrupt()
             self._alarm.ring()
 
@@ -147,10 +148,11 @@ class Lane:
         yield from self._burst
         if self._commanding is not None:
             yield self._commanding
-        # Decided while they were being read as undecided: they have their answer.
-        yield from self._absorbed.messages
-        if self._last is not None:
-            yield from self._last.messages
+        if self._human is None:  # else their answers may have been taken from them
+            # Decided while they were being read as undecided: they have their answer.
+            yield from self._absorbed.messages
+            if self._last is not None:
+                yield from self._last.messages
 
     def _start(self) -> None:
         if self._task is None:
@@ -183,8 +185,8 @@ class Lane:
         elif self._held:
             # Not even an answer that is ready: whether a human's line makes it stale is known at the release.
             await self._alarm.wait()
-        elif self._human_id is not None and self._proposing is None:
-            await self._leave_to_human(self._human_id)
+        elif self._human is not None and self._proposing is None:
+            await self._leave_to(self._human)
         elif self._proposing is not None and self._proposing.done():
             await self._conclude(self._proposing)
         elif self._proposing is not None:
@@ -201,7 +203,7 @@ class Lane:
             bool(self._policy.debounce)
             or not self._burst
             or message.command is not None
-            or self._human_id is not None
+            or self._human is not None
         )
 
     def _propose(self) -> None:
@@ -223,7 +225,7 @@ class Lane:
             return
         if not self._burst:
             self._first_at = self._clock.now()
-        self._burst.append(message)
+        insort(self._burst, message, key=lambda m: m.id)  # one that asks once more may be older than the rest
         self._postpone()
         self._interrupt()
         if len(self._burst) == 1 and self._policy.debounce:
@@ -246,14 +248,16 @@ class Lane:
             self._clock.now() + self._policy.debounce, self._first_at + self._policy.longest_debounce
         )
 
-    async def _leave_to_human(self, human_id: MessageId) -> None:
+    async def _leave_to(self, human: Message) -> None:
+        self._last = None
         self._let_go()
-        theirs = [m for m in self._burst if m.id < human_id]
+        # A line that comes late leaves to the bot what was written after it.
+        theirs = [m for m in self._burst if m.is_before(human)]
         if theirs:
             await self._desk.dismiss(theirs, Action.SUPERSEDED, "a human spoke")
-        self._burst = [m for m in self._burst if m.id >= human_id]
-        if self._human_id == human_id:
-            self._human_id = None
+        self._burst = [m for m in self._burst if not m.is_before(human)]
+        if self._human is human:
+            self._human = None
 
     async def _conclude(self, proposing: asyncio.Task[Proposal]) -> None:
         self._proposing = None

@@ -128,7 +128,7 @@ class Pipeline:
             interrupt=self._interrupt,
             interrupt_all=self._interrupt_all,
             relearn=self._automatic.reload,
-            resumed=self._resumed,
+            resumed=self._look_for_backlog,
         )
         self._rhythm = Rhythm(clock, policy.loops)
         sends.listen(self._rhythm.hear)
@@ -223,7 +223,9 @@ class Pipeline:
         if recorded.is_new:
             lane = self._lanes.find(recorded.message.chat_id)
             if lane is not None:
-                lane.stand_aside(recorded.message.id)
+                lane.stand_aside(recorded.message)
+                # Late, it may have cancelled answers to what was written after it: that comes before what is newer.
+                self._look_for_backlog(lane)
             self._metrics.observe_takeover(monotonic() - mark.raised_at)
             log.info("human_spoke", chat_id=recorded.message.chat_id, action=recorded.action)
         # From here on the epoch tells: it was committed with the message.
@@ -318,15 +320,20 @@ class Pipeline:
             log.info("undecided_taken_up", count=len(messages))
 
     async def take_up_backlog(self) -> None:
-        """Hand to their lanes what asks once more, since the bot is back and nobody has answered it."""
+        """Hand to their lanes what asks once more, since the bot may speak and nobody has answered it."""
         for message in await until_stored(lambda: self._stores.messages.reopened(self.account)):
             self._chats.remember((message.chat_jid,), message.chat_id)
             self._lanes.lane(message.chat_id).push(message)
 
-    def _resumed(self) -> None:
+    def _look_for_backlog(self, *waiting: Lane) -> None:
         async def take_up() -> None:
             with self._clock.work.doing():
                 await self.take_up_backlog()
+                for lane in waiting:
+                    lane.release()
+
+        for lane in waiting:
+            lane.hold()
 
         self._pausing.add(task := asyncio.create_task(take_up()))
         task.add_done_callback(self._pausing.discard)

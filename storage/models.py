@@ -397,6 +397,10 @@ class Message:
     action: Action | None = None
     sender_device: int | None = None
 
+    def is_before(self, other: Message) -> bool:
+        """Whether it was written before another of its chat, either of which may have come late."""
+        return (self.sent_at, self.id) < (other.sent_at, other.id)
+
     @property
     def origin(self) -> Origin | None:
         """Where one of our side comes from; None for a customer's, and where only a record tells of it."""

@@ -46,6 +46,26 @@ LANGUAGE sql AS $$
 $$;
 COMMENT ON FUNCTION sidestep.cancel_queued IS 'Drops the bot''s replies in a chat that have not left yet.';
 
+-- Nothing that was begun before a human's line is said; but a line may be late, and what customers wrote after it nobody has
+-- answered. It asks again, as an event of its own beside the first, unless a part of its answer has left.
+CREATE FUNCTION sidestep.yield_to_human(p_tenant bigint, p_chats bigint[]) RETURNS void
+LANGUAGE sql AS $$
+    WITH cancelled AS (
+        UPDATE sidestep.outbox SET status = 'cancelled', due_at = NULL, error = 'a human took over'
+         WHERE tenant_id = p_tenant AND chat_id = ANY (p_chats) AND status = 'queued' AND sent_at IS NULL AND epoch IS NOT NULL
+        RETURNING chat_id, answers, is_command_answer)
+    INSERT INTO sidestep.decisions (tenant_id, chat_id, message_id, event_type)
+    SELECT DISTINCT m.tenant_id, m.chat_id, m.id, 'back:' || s.epoch
+      FROM cancelled c CROSS JOIN unnest(c.answers) a (id)
+      JOIN sidestep.chat_state s ON s.tenant_id = p_tenant AND s.chat_id = c.chat_id
+      JOIN sidestep.messages m ON m.tenant_id = p_tenant AND m.chat_id = c.chat_id AND m.id = a.id
+     WHERE NOT c.is_command_answer AND m.deleted_at IS NULL AND (m.sent_at, m.id) > (s.last_human_at, coalesce(s.last_human_id, 0))
+       AND NOT EXISTS (SELECT FROM sidestep.outbox o
+                        WHERE o.tenant_id = p_tenant AND o.chat_id = c.chat_id AND o.id > a.id AND a.id = ANY (o.answers)
+                          AND o.status IN ('sending', 'sent', 'delivered', 'read', 'unknown'))
+$$;
+COMMENT ON FUNCTION sidestep.yield_to_human IS 'A human has spoken in these chats, as their state says by now: drops the bot''s replies that have not left yet, and has what was written after the human''s line ask again.';
+
 -- Pauses -------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION sidestep.change_pause(p_tenant bigint, p_chat bigint, p_cause text, p_now timestamptz, p_until timestamptz DEFAULT NULL)
@@ -97,7 +117,7 @@ BEGIN
            pause_reason = CASE WHEN v_took THEN sidestep.after(coalesce(pause_reason, 'active'), 'human_spoke') ELSE pause_reason END,
            paused_at = CASE WHEN v_took THEN p_now ELSE paused_at END, paused_until = CASE WHEN v_took THEN NULL ELSE paused_until END
      WHERE tenant_id = p_tenant AND chat_id = p_chat;
-    PERFORM sidestep.cancel_queued(p_tenant, p_chat, 'a human took over');
+    PERFORM sidestep.yield_to_human(p_tenant, ARRAY[p_chat]);
     RETURN CASE WHEN v_took THEN 'paused' ELSE 'human_spoke' END;
 END $$;
 COMMENT ON FUNCTION sidestep.take_over IS 'A human has spoken at that time, in words that `record` is not told of. Returns the decision about it.';
@@ -275,7 +295,8 @@ BEGIN
         SELECT m.tenant_id, m.chat_id, m.id, 'back:' || NEW.epoch
           FROM sidestep.messages m
          WHERE m.tenant_id = NEW.tenant_id AND m.chat_id = NEW.chat_id AND m.author = 'customer' AND m.deleted_at IS NULL
-           AND m.id > coalesce(OLD.last_human_id, 0) -- what came before the human's last line is the human's
+           -- What was written before the human's last line is the human's.
+           AND (OLD.last_human_at IS NULL OR (m.sent_at, m.id) > (OLD.last_human_at, coalesce(OLD.last_human_id, 0)))
            AND m.id >= sidestep.id_floor(OLD.last_message_at - interval '2 days')
            AND (SELECT d.action_taken FROM sidestep.decisions d
                  WHERE d.tenant_id = m.tenant_id AND d.chat_id = m.chat_id AND d.message_id = m.id AND d.event_type <> 'repeat' AND d.event_type NOT LIKE 'clock:%'

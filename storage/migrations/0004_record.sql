@@ -239,20 +239,18 @@ BEGIN
     UPDATE sidestep.chat_state s
        SET last_message_id = greatest(s.last_message_id, b.last_id), last_message_at = p_now, reply_jid = coalesce(b.reply_jid, s.reply_jid),
            epoch = s.epoch + b.spoke::int,
-           last_human_at = greatest(s.last_human_at, b.human_at), last_human_id = greatest(s.last_human_id, b.human_id),
+           last_human_at = greatest(s.last_human_at, b.human_at),
+           last_human_id = CASE WHEN b.human_at IS NULL OR s.last_human_at > b.human_at THEN s.last_human_id ELSE b.human_id END,
            is_paused = s.is_paused OR b.took, pause_reason = CASE WHEN b.took THEN sidestep.after(coalesce(s.pause_reason, 'active'), 'human_spoke') ELSE s.pause_reason END,
            paused_at = CASE WHEN b.took THEN p_now ELSE s.paused_at END, paused_until = CASE WHEN b.took THEN NULL ELSE s.paused_until END
       FROM (SELECT chat, max(i.id) AS last_id, bool_or(takes_over) AS spoke, bool_or(takes_over AND act = 'paused') AS took,
-                   max(least(at, p_now)) FILTER (WHERE takes_over) AS human_at, max(i.id) FILTER (WHERE takes_over) AS human_id,
+                   max(least(at, p_now)) FILTER (WHERE takes_over) AS human_at,
+                   (array_agg(i.id ORDER BY least(at, p_now) DESC, i.id DESC) FILTER (WHERE takes_over))[1] AS human_id,
                    (array_agg(jid ORDER BY i.id DESC) FILTER (WHERE author = 'customer'))[1] AS reply_jid
               FROM unnest(v_chat, v_id, v_live, p_takes_over, v_action, p_sent_at, p_jid, p_author)
                    i (chat, id, live, takes_over, act, at, jid, author)
              WHERE live GROUP BY chat) b
      WHERE s.tenant_id = p_tenant AND s.chat_id = b.chat;
-    UPDATE sidestep.outbox o SET status = 'cancelled', due_at = NULL, error = 'a human took over'
-     WHERE o.tenant_id = p_tenant AND o.status = 'queued' AND o.sent_at IS NULL AND o.epoch IS NOT NULL
-       AND o.chat_id IN (SELECT chat FROM unnest(v_chat, v_live, p_takes_over) i (chat, live, takes_over) WHERE live AND takes_over);
-
     INSERT INTO sidestep.messages (tenant_id, chat_id, id, thread_id, direction, author, type, external_id, sender_id, sender_device,
                                    is_group, text, reply_to, addressed, command, metadata, sent_at)
     SELECT p_tenant, chat, i.id, s.active_thread_id, CASE WHEN author = 'human' THEN 'outbound' ELSE 'inbound' END, author, typ, ext,
@@ -273,6 +271,10 @@ BEGIN
     INSERT INTO sidestep.decisions (tenant_id, chat_id, message_id, event_type, action_taken, decided_at)
     SELECT p_tenant, chat, i.id, CASE WHEN fresh THEN 'message' ELSE 'live' END, act, CASE WHEN act IS NOT NULL THEN p_now END
       FROM unnest(v_chat, v_id, v_new, v_live, v_action) i (chat, id, fresh, live, act) WHERE live;
+
+    IF true = ANY (p_takes_over) THEN
+        PERFORM sidestep.yield_to_human(p_tenant, ARRAY(SELECT chat FROM unnest(v_chat, v_live, p_takes_over) i (chat, live, takes_over) WHERE live AND takes_over));
+    END IF;
 
     -- A repeat is an event too: it leaves its own decision beside the message's.
     IF false = ANY (v_live) THEN

@@ -107,6 +107,18 @@ async def test_from_last_answers_what_came_in_a_pause(shop: Shop, back: Line) ->
     await assert_all_is_well(shop.dsn)
 
 
+async def test_from_last_answers_what_came_after_the_human_s_line_though_that_came_last(shop: Shop) -> None:
+    mode(shop, "from_last")
+    soon = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    heard = await shop.chat(
+        *(owner("Hi!"), IDLE, advance("10m"), customer("price", id="1"), IDLE),
+        *(owner("See you", device=2, at=soon, id="late"), IDLE, advance("3h"), IDLE),
+    )
+    assert [r.in_reply_to for r in heard.replies] == [("1",)]
+    assert heard.decided("1") == PAUSED_BACK
+    await assert_all_is_well(shop.dsn)
+
+
 @pytest.mark.parametrize("said", ["", "from_now"])
 async def test_from_now_and_nothing_said_leave_what_came_in_a_pause(shop: Shop, said: str) -> None:
     if said:

@@ -46,6 +46,28 @@ async def test_what_the_owner_wrote_long_ago_or_before_a_resume_pauses_no_more(s
     await assert_all_is_well(shop.dsn)
 
 
+@pytest.mark.parametrize("typed", [False, True], ids=["while it is gathered", "while the answer is typed"])
+async def test_what_was_written_after_a_line_that_comes_late_is_answered(shop: Shop, typed: bool) -> None:
+    late = owner("See you", id="late", device=2, at=ago(timedelta(hours=3)))
+    heard = await shop.chat(
+        customer("price", id="1"), *([advance("2.1s")] if typed else []), late, IDLE, advance("1m"), IDLE
+    )
+    assert heard.decided("late") == [Action.HUMAN_SPOKE]
+    assert [(r.in_reply_to, r.text) for r in heard.replies] == [(("1",), PRICES)]
+    assert heard.decided("1") == [Action.KEYWORD_REPLIED] * (2 if typed else 1)
+    await assert_all_is_well(shop.dsn)
+
+
+async def test_what_was_written_before_a_line_that_comes_late_is_not_answered(shop: Shop) -> None:
+    heard = await shop.chat(
+        customer("price", id="1", at=ago(timedelta(hours=4))),
+        *(owner("It is 20", id="late", device=2, at=ago(timedelta(hours=3))), IDLE, advance("1m"), IDLE),
+    )
+    assert heard.decided("late") == [Action.HUMAN_SPOKE]
+    assert heard.decided("1") == [Action.SUPERSEDED]
+    assert heard.replies == []
+
+
 @pytest.mark.parametrize(("device", "origin"), [(0, "phone"), (12, "device")])
 async def test_every_device_of_the_owner_takes_over_and_why_tells_which(
     shop: Shop, device: int, origin: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -358,7 +358,7 @@ async def test_what_ends_a_turn_lets_go_of_the_earlier_reply(shop: Shop, what: s
     await shop.clock.advance(SECOND)
     assert shop.desk.held_back
     if what == "a human":
-        shop.lane.stand_aside(MessageId(3))
+        shop.lane.stand_aside(message(3))
     else:
         shop.lanes.merge(OTHER, CHAT)
     await shop.clock.settle()
@@ -424,7 +424,7 @@ async def test_without_a_debounce_all_that_came_before_a_human_is_left_to_them()
     shop.desk.thinking = SECOND
     shop.push(1, 2, 3)
     await shop.clock.advance(timedelta(milliseconds=500))
-    shop.lane.stand_aside(MessageId(4))
+    shop.lane.stand_aside(message(4))
     shop.push(5)
     await shop.clock.settle()
     assert shop.desk.decided == {
@@ -474,7 +474,7 @@ async def test_an_answer_that_was_just_ready_is_not_committed_while_the_lane_is_
     assert shop.desk.cancelled == 0
     assert shop.desk.decided == {}
     shop.desk.epoch += 1
-    shop.lane.stand_aside(MessageId(2))
+    shop.lane.stand_aside(message(2))
     shop.lane.release()
     await shop.clock.settle()
     assert shop.desk.decided == {1: Action.SUPERSEDED}
@@ -512,7 +512,7 @@ async def test_a_command_is_carried_out_also_while_the_lane_is_held(shop: Shop) 
 
 async def test_standing_aside_dismisses_what_is_older_and_answers_what_is_newer(shop: Shop) -> None:
     shop.push(1, 2, 4)
-    shop.lane.stand_aside(MessageId(3))
+    shop.lane.stand_aside(message(3))
     await shop.clock.settle()
     assert shop.desk.decided == {1: Action.SUPERSEDED, 2: Action.SUPERSEDED, 4: Action.KEYWORD_REPLIED}
 
@@ -521,7 +521,7 @@ async def test_standing_aside_stops_an_answer_that_is_being_made(shop: Shop) -> 
     shop.desk.thinking = 5 * SECOND
     shop.push(1)
     await shop.clock.advance(4 * SECOND)
-    shop.lane.stand_aside(MessageId(2))
+    shop.lane.stand_aside(message(2))
     await shop.clock.settle()
     assert shop.desk.cancelled == 1
     assert shop.desk.decided == {1: Action.SUPERSEDED}
@@ -531,7 +531,7 @@ async def test_standing_aside_stops_an_answer_that_is_being_made(shop: Shop) -> 
 async def test_after_standing_aside_an_earlier_reply_is_not_answered_again(shop: Shop) -> None:
     shop.push(1)
     await shop.clock.settle()
-    shop.lane.stand_aside(MessageId(2))
+    shop.lane.stand_aside(message(2))
     shop.push(3)
     await shop.clock.settle()
     assert shop.desk.proposed[-1] == ([3], [])
@@ -539,10 +539,30 @@ async def test_after_standing_aside_an_earlier_reply_is_not_answered_again(shop:
 
 async def test_standing_aside_twice_means_the_later_one(shop: Shop) -> None:
     shop.push(1, 3, 5)
-    shop.lane.stand_aside(MessageId(4))
-    shop.lane.stand_aside(MessageId(2))
+    shop.lane.stand_aside(message(4))
+    shop.lane.stand_aside(message(2))
     await shop.clock.settle()
     assert shop.desk.decided == {1: Action.SUPERSEDED, 3: Action.SUPERSEDED, 5: Action.KEYWORD_REPLIED}
+
+
+async def test_a_line_that_comes_late_leaves_what_was_written_after_it(shop: Shop) -> None:
+    shop.push(1)
+    shop.lane.stand_aside(replace(message(2), sent_at=NOW - SECOND))
+    await shop.clock.settle()
+    assert shop.desk.decided == {1: Action.KEYWORD_REPLIED}
+
+
+async def test_an_answer_that_a_late_line_has_cancelled_is_asked_for_again(shop: Shop) -> None:
+    shop.push(1)
+    await shop.clock.settle()
+    shop.push(2)
+    await shop.clock.work.idle()
+    shop.lane.stand_aside(replace(message(3), sent_at=NOW - SECOND))
+    # Its reply is cancelled, and it asks once more while the lane still holds it for the joint answer.
+    del shop.desk.decided[1]
+    shop.push(1)
+    await shop.clock.settle()
+    assert shop.desk.proposed[-1] == ([1, 2], [])
 
 
 async def test_an_answer_that_has_become_stale_is_made_again(shop: Shop) -> None:
@@ -712,7 +732,7 @@ class Story:
         await asyncio.sleep(0)
         self.shop.desk.epoch += 1
         self.shop.desk.claim()
-        self.shop.lane.stand_aside(MessageId(next(self._numbers)))
+        self.shop.lane.stand_aside(message(next(self._numbers)))
         self.shop.lane.release()
 
     async def claim(self) -> None:

@@ -225,8 +225,9 @@ COMMENT ON FUNCTION sidestep.reset IS 'Archives the active thread; the next mess
 CREATE FUNCTION sidestep.returns_at(p_reason text, p_paused_at timestamptz, p_until timestamptz, p_human_at timestamptz, p_idle interval)
 RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
 RETURN CASE
-    -- A human who spoke during a pause for a time is not interrupted when it ends.
-    WHEN p_until IS NOT NULL THEN greatest(p_until, CASE WHEN p_human_at > p_paused_at THEN p_human_at + p_idle END)
+    -- A human who spoke during a pause for a time is not interrupted when it ends: never, where no silence ends a takeover.
+    WHEN p_until IS NOT NULL AND p_human_at > p_paused_at THEN CASE WHEN p_idle IS NOT NULL THEN greatest(p_until, p_human_at + p_idle) END
+    WHEN p_until IS NOT NULL THEN p_until
     WHEN p_reason = 'human_takeover' THEN p_human_at + p_idle
     WHEN p_reason IN ('ai_handoff', 'customer_request') THEN greatest(p_human_at, p_paused_at) + p_idle
 END;

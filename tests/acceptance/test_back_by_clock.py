@@ -35,6 +35,21 @@ async def test_never_is_never_and_the_business_s_time_comes_back(shop: Shop) -> 
     assert heard.decided("2") == [Action.KEYWORD_REPLIED]
 
 
+async def test_who_writes_in_a_pause_for_a_time_is_not_interrupted_when_it_ends_never_where_never_is_said(
+    shop: Shop,
+) -> None:
+    shop.configure(CONFIG.replace("auto_resume_after: 2h", "auto_resume_after: never"))
+    heard = await shop.chat(
+        *(owner("/pause 30m"), owner("/pause 30m", chat=OTHER), IDLE, advance("29m")),
+        *(owner("I look it up, one moment"), IDLE, advance("2m"), customer("price", id="1"), IDLE),
+        *(advance("24h"), customer("price", id="2"), customer("price", chat=OTHER, id="3"), IDLE),
+        *(owner("/status"), IDLE),
+    )
+    assert heard.decided("1") == heard.decided("2") == [Action.IGNORED_PAUSED]
+    assert heard.decided("3") == [Action.KEYWORD_REPLIED]
+    assert "until you send /resume" in heard.notices[-1]
+
+
 async def test_where_the_business_says_never_a_chat_may_say_otherwise(shop: Shop) -> None:
     shop.configure(CONFIG.replace("auto_resume_after: 2h", "auto_resume_after: never"))
     heard = await shop.chat(

@@ -120,13 +120,16 @@ REOPENED = UNDECIDED.replace(" ORDER BY m.id", "   AND d.event_type LIKE 'back:%
 HISTORY = (
     "SELECT"  # noqa: S608  constants of ours
     + _COLUMNS
-    + """, d.action_taken AS first_action
+    + """, d.action_taken AS last_action
   FROM sidestep.messages m
   JOIN sidestep.chats c ON c.tenant_id = m.tenant_id AND c.chat_id = m.chat_id
   LEFT JOIN sidestep.outbox o ON o.tenant_id = m.tenant_id AND o.chat_id = m.chat_id AND o.id = m.id
   LEFT JOIN sidestep.contacts p ON p.tenant_id = m.tenant_id AND p.contact_id = m.sender_id
-  LEFT JOIN sidestep.decisions d ON d.tenant_id = m.tenant_id AND d.chat_id = m.chat_id AND d.message_id = m.id
-        AND d.event_type = 'message'
+  LEFT JOIN LATERAL (
+       SELECT e.action_taken FROM sidestep.decisions e
+        WHERE e.tenant_id = m.tenant_id AND e.chat_id = m.chat_id AND e.message_id = m.id AND e.action_taken IS NOT NULL
+          AND e.event_type <> 'repeat' AND e.event_type NOT LIKE 'clock:%'
+        ORDER BY e.decided_at DESC, e.event_type LIMIT 1) d ON true
  WHERE m.tenant_id = $1 AND m.chat_id = $2
    AND (m.command IS NULL OR (m.author = 'customer' AND d.action_taken = 'handed_off'))
    AND m.deleted_at IS NULL AND m.type NOT IN ('edit', 'revoke') AND (m.type <> 'reaction' OR m.text <> '')

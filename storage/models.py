@@ -370,7 +370,7 @@ class Message:
     always so in a private chat, by mention or reply in a group. `text` is the newest, after edits; a deleted
     message was revoked by who wrote it or by a group's admin, and keeps its text. `sender_device` is which of the
     account's own devices a human wrote on, 0 the phone; None where it was on none of them. `action` is what was
-    first decided about it, where it was read as a part of a conversation; else None.
+    last decided about it, where it was read as a part of a conversation; else None.
     """
 
     tenant_id: TenantId

@@ -73,8 +73,8 @@ def message_of(row: asyncpg.Record) -> Message:
 
 
 def remembered(row: asyncpg.Record) -> Message:
-    """The same, with what was first decided about it."""
-    action = row["first_action"]
+    """The same, with what was last decided about it."""
+    action = row["last_action"]
     return replace(message_of(row), action=Action(action) if action else None)
 
 

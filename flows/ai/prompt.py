@@ -149,8 +149,7 @@ def _stretch(message: Message, begun: str | None) -> str | None:
         return CAME
     if message.action is Action.HANDED_OFF:
         return begun or CALLED
-    if message.action is Action.IGNORED_PAUSED:
-        return begun or CAME
+    # A pause in which nobody came is nobody's stretch.
     return None if message.action in _THE_BOTS else begun
 
 

@@ -77,6 +77,33 @@ async def test_the_model_is_told_that_a_promise_of_a_person_is_over(shop: Shop, 
     ]
 
 
+async def test_the_model_is_told_of_nobody_who_never_came(shop: Shop, server: AIServer) -> None:
+    with_model(shop, server)
+    server.then(Says(text="Welcome."), Says(text="Tomorrow."))
+    await shop.chat(
+        *(customer("hello"), IDLE, owner("/pause"), IDLE, customer("Do you deliver?"), IDLE),
+        *(owner("/resume"), IDLE, customer("And when?"), IDLE),
+    )
+    assert prompts(server)[-1] == ["> hello", "Welcome.", "> Do you deliver?\nAnd when?"]
+
+
+async def test_what_the_bot_answered_when_it_was_back_is_not_in_the_person_s_stretch(
+    shop: Shop, server: AIServer
+) -> None:
+    with_model(shop, server, "    resume_mode: from_last\n")
+    server.then(Says(text="At seven."), Says(text="With pleasure."))
+    await shop.chat(
+        *(owner("Hi, it's me"), IDLE, customer("When do you close?"), IDLE, advance("3h"), IDLE),
+        *(customer("Thanks!"), IDLE),
+    )
+    assert prompts(server)[-1][1:] == [
+        "[staff came]\n[staff] Hi, it's me\n[staff left]",
+        "> When do you close?",
+        "At seven.",
+        "> Thanks!",
+    ]
+
+
 async def test_what_a_person_answered_is_not_answered_again_and_what_nobody_did_is(
     shop: Shop, server: AIServer
 ) -> None:

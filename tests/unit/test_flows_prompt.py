@@ -79,13 +79,31 @@ def test_the_stretch_of_a_person_has_a_begin_and_an_end() -> None:
     ]
 
 
-def test_a_stretch_that_lasts_until_now_or_began_before_what_is_read_has_both_marks() -> None:
-    assert turns(decided(Action.IGNORED_PAUSED, "Great"), said("Bye", HUMAN), said("Open?")) == [
-        ("user", OPENING),
-        ("assistant", "[staff came]"),
+def test_a_stretch_that_lasts_until_now_has_both_marks() -> None:
+    assert turns(said("Great"), said("Bye", HUMAN), said("Open?")) == [
         ("user", "Great"),
-        ("assistant", "[staff] Bye\n[staff left]"),
+        ("assistant", "[staff came]\n[staff] Bye\n[staff left]"),
         ("user", "Open?"),
+    ]
+
+
+def test_a_pause_in_which_nobody_came_is_nobody_s_stretch() -> None:
+    history = [decided(Action.IGNORED_PAUSED, "Do you deliver?"), decided(Action.IGNORED_LOOP, "Hello?")]
+    assert turns(*history, said("And when?")) == [("user", "Do you deliver?\nHello?\nAnd when?")]
+
+
+def test_what_was_answered_when_the_person_had_left_stands_after_the_stretch() -> None:
+    history = [
+        *(said("Hi", HUMAN), decided(Action.IGNORED_PAUSED, "Thanks")),
+        *(decided(Action.JOINED, "Open?"), decided(Action.AI_REPLIED, "Until?"), said("Until six.", BOT)),
+    ]
+    assert turns(*history, said("Good"))[1:] == [
+        ("assistant", "[staff came]\n[staff] Hi"),
+        ("user", "Thanks"),
+        ("assistant", "[staff left]"),
+        ("user", "Open?\nUntil?"),
+        ("assistant", "Until six."),
+        ("user", "Good"),
     ]
 
 

@@ -1,8 +1,8 @@
 """Lanes: one per chat, so that a chat's messages are handled in order while chats do not wait for each other.
 
 A lane gathers a burst (debounce), has it answered, and starts over when a new message makes the answer
-stale; without a debounce each message is answered by itself. It decides nothing about what to say: the
-desk does. A lane ends when it has nothing left to do.
+stale; without a debounce each message is answered by itself. Commands pass what waits for an answer.
+It decides nothing about what to say: the desk does. A lane ends when it has nothing left to do.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ class Lane:
         self._policy = policy
         self._alarm = Alarm(clock)
         self._arrived: deque[Message] = deque()
+        self._joining: set[MessageId] = set()
         self._burst: list[Message] = []
         self._absorbed = Answered()
         self._first_at = self._due_at = clock.now()
@@ -77,11 +78,16 @@ class Lane:
         self._commanding: Message | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def push(self, message: Message) -> None:
-        """Take a recorded, undecided message in; once only, however often it is brought."""
+    def push(self, message: Message, *, joins: bool = False) -> None:
+        """Take a recorded, undecided message in; once only, however often it is brought.
+
+        One that `joins` is answered with what is being answered, also without a debounce.
+        """
         if any(m.id == message.id for m in self._known()):
             return
         self._arrived.append(message)
+        if joins:
+            self._joining.add(message.id)
         self._start()
 
     def change(self, changed: Changed) -> None:
@@ -180,8 +186,8 @@ class Lane:
 
     async def _step(self) -> None:
         """Look at where things stand, and do the one next thing."""
-        if self._arrived and self._takes(self._arrived[0]):
-            await self._admit(self._arrived[0])
+        if (message := self._next()) is not None:
+            await self._admit(message)
         elif self._held:
             # Not even an answer that is ready: whether a human's line makes it stale is known at the release.
             await self._alarm.wait()
@@ -197,14 +203,18 @@ class Lane:
         else:
             self._propose()
 
-    def _takes(self, message: Message) -> bool:
-        """Whether it is its turn: at once, but where each message waits for the answer to the one before it."""
-        return (
-            bool(self._policy.debounce)
-            or not self._burst
-            or message.command is not None
-            or self._human is not None
-        )
+    def _next(self) -> Message | None:
+        """Whose turn it is: each comes at once, but where it waits for the answer to what was there before it.
+
+        A command waits for no answer, and passes what does.
+        """
+        if self._arrived and (not self._burst or self._joins(self._arrived[0])):
+            return self._arrived[0]
+        return next((m for m in self._arrived if m.command is not None), None)
+
+    def _joins(self, message: Message) -> bool:
+        """Whether it is answered together with the burst."""
+        return bool(self._policy.debounce) or message.id in self._joining
 
     def _propose(self) -> None:
         # Counted apart: the lane itself only waits for it.
@@ -217,7 +227,8 @@ class Lane:
         self._clock.work.end()
 
     async def _admit(self, message: Message) -> None:
-        self._arrived.popleft()
+        self._arrived.remove(message)
+        self._joining.discard(message.id)
         if message.command is not None:
             self._commanding = message
             await self._desk.command(message)
@@ -252,10 +263,11 @@ class Lane:
         self._last = None
         self._let_go()
         # A line that comes late leaves to the bot what was written after it.
-        theirs = [m for m in self._burst if m.is_before(human)]
+        theirs = [m for m in (*self._burst, *self._arrived) if m.command is None and m.is_before(human)]
+        self._burst = [m for m in self._burst if m not in theirs]
+        self._arrived = deque(m for m in self._arrived if m not in theirs)
         if theirs:
             await self._desk.dismiss(theirs, Action.SUPERSEDED, "a human spoke")
-        self._burst = [m for m in self._burst if not m.is_before(human)]
         if self._human is human:
             self._human = None
 

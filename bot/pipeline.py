@@ -323,7 +323,7 @@ class Pipeline:
         """Hand to their lanes what asks once more, since the bot may speak and nobody has answered it."""
         for message in await until_stored(lambda: self._stores.messages.reopened(self.account)):
             self._chats.remember((message.chat_jid,), message.chat_id)
-            self._lanes.lane(message.chat_id).push(message)
+            self._lanes.lane(message.chat_id).push(message, joins=True)
 
     def _look_for_backlog(self, *waiting: Lane) -> None:
         async def take_up() -> None:

@@ -12,7 +12,7 @@ from bot.crashpoints import VARIABLE, Point
 from storage.models import Action
 from tests.acceptance.conversation import CONFIG, IDLE, PRICES, Decision, Line, Shop, advance, customer, owner
 from tests.acceptance.invariants import assert_all_is_well
-from tests.doubles.ai_server import AIServer, Refuses, Says
+from tests.doubles.ai_server import AIServer, NeverAnswers, Refuses, Says
 
 OTHER, THIRD = "+5511988880002", "+5511988880003"
 RESUME = "    auto_resume_after: 2h\n"
@@ -144,6 +144,29 @@ async def test_from_last_answers_what_came_after_the_human_s_line_though_that_ca
     assert [r.in_reply_to for r in heard.replies] == [("1",)]
     assert heard.decided("1") == PAUSED_BACK
     await assert_all_is_well(shop.dsn)
+
+
+async def test_from_last_answers_one_burst_also_without_a_debounce(shop: Shop) -> None:
+    shop.configure(
+        CONFIG.replace(RESUME, f"{RESUME}    resume_mode: from_last\n")
+        + "pace: {debounce: 0s, typing: false}\n"
+    )
+    asked = [line for n in range(4) for line in (customer(f"price {n}", id=f"{n}"), IDLE)]
+    heard = await shop.chat(owner("Hi!"), *asked, owner("/resume"), IDLE)
+    assert [r.in_reply_to for r in heard.replies] == [("0", "1", "2", "3")]
+    await assert_all_is_well(shop.dsn)
+
+
+async def test_a_wish_to_be_left_alone_waits_for_no_answer(shop: Shop, server: AIServer) -> None:
+    with_model(shop, server)
+    config = (shop.folder / "config.yaml").read_text(encoding="utf-8")
+    shop.configure(f"{config}pace: {{debounce: 0s, typing: false}}\n")
+    server.then(NeverAnswers(), NeverAnswers(), NeverAnswers())
+    heard = await shop.chat(
+        *(customer(f"question {n}", id=f"{n}") for n in range(3)), customer("/stop", id="stop"), IDLE
+    )
+    assert heard.decided("stop") == [Action.COMMAND_DONE]
+    assert [heard.decided(f"{n}") for n in range(3)] == [[Action.IGNORED_OPTED_OUT]] * 3
 
 
 @pytest.mark.parametrize("said", ["", "from_now"])

@@ -419,6 +419,27 @@ async def test_without_a_debounce_a_command_still_comes_first() -> None:
     assert shop.desk.standing() == [[1], [3]]
 
 
+async def test_without_a_debounce_a_command_passes_all_that_waits_for_an_answer() -> None:
+    shop = at_once()
+    shop.desk.thinking = 2 * SECOND
+    shop.push(1, 2, 3)
+    shop.push(4, command="stop")
+    await shop.clock.advance(3 * SECOND)
+    assert shop.desk.commanded == [4]
+    assert 2 not in shop.desk.decided
+    await shop.clock.settle()
+    assert shop.desk.standing() == [[1], [2], [3]]
+
+
+async def test_without_a_debounce_what_joins_is_answered_as_one_burst() -> None:
+    shop = at_once()
+    for number in (1, 2, 3):
+        shop.lane.push(message(number), joins=True)
+    shop.push(4)
+    await shop.clock.settle()
+    assert shop.desk.standing() == [[1, 2, 3], [4]]
+
+
 async def test_without_a_debounce_all_that_came_before_a_human_is_left_to_them() -> None:
     shop = at_once()
     shop.desk.thinking = SECOND

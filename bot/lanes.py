@@ -1,6 +1,6 @@
 """Lanes: one per chat, so that a chat's messages are handled in order while chats do not wait for each other.
 
-A lane gathers a burst (debounce), has it answered, and starts over when a new message makes the answer
+A lane gathers a person's burst (debounce), has it answered, and starts over when a new message makes the answer
 stale; without a debounce each message is answered by itself. Commands pass what waits for an answer.
 It decides nothing about what to say: the desk does. A lane ends when it has nothing left to do.
 """
@@ -213,8 +213,9 @@ class Lane:
         return next((m for m in self._arrived if m.command is not None), None)
 
     def _joins(self, message: Message) -> bool:
-        """Whether it is answered together with the burst."""
-        return bool(self._policy.debounce) or message.id in self._joining
+        """Whether it is answered together with the burst, which is one person's."""
+        gathers = bool(self._policy.debounce) or message.id in self._joining
+        return gathers and message.has_sender_of(self._burst[0])
 
     def _propose(self) -> None:
         # Counted apart: the lane itself only waits for it.
@@ -240,13 +241,15 @@ class Lane:
         self._postpone()
         self._interrupt()
         if len(self._burst) == 1 and self._policy.debounce:
-            self._recall()
+            self._recall_for(message)
 
-    def _recall(self) -> None:
-        """Answer the last messages again together with a new one, if their reply has not left."""
+    def _recall_for(self, message: Message) -> None:
+        """Answer the last messages again together with a new one of theirs, if their reply has not left."""
         last, self._last = self._last, None
+        if last is None or not message.has_sender_of(last.messages[-1]):
+            return
         # Held back, and withdrawn only by the commit of the joint answer: until then it is all that they have.
-        if last is not None and self._holds.hold_back(self.chat_id, last.reply_ids):
+        if self._holds.hold_back(self.chat_id, last.reply_ids):
             self._absorbed = last
 
     def _let_go(self) -> None:

@@ -397,6 +397,10 @@ class Message:
     action: Action | None = None
     sender_device: int | None = None
 
+    def has_sender_of(self, other: Message) -> bool:
+        """Whether one person wrote both messages of customers in a chat: in a group it may be two members."""
+        return not self.is_group or not set(self.sender_jids).isdisjoint(other.sender_jids)
+
     def is_before(self, other: Message) -> bool:
         """Whether it was written before another of its chat, either of which may have come late."""
         return (self.sent_at, self.id) < (other.sent_at, other.id)

@@ -8,6 +8,8 @@ from flows.commands.command import Answer, Command, answered, confirmed, silent
 from flows.contract import Decided, Outcome, Turn
 from storage.models import Role
 
+_IN_A_GROUP = "Mention me, or reply to a message of mine, and I answer you here."
+
 
 def help_for(others: Sequence[Command]) -> Command:
     """The help command over `others`; it lists itself too."""
@@ -31,6 +33,8 @@ def _answer_from(commands: Sequence[Command]) -> Answer:
             return confirmed(turn, "\n".join([head, *lines]), detail="help")
         if action := silent(turn.session):
             return (Decided(action=action, detail="help"),)
+        if turn.chat.is_group:  # their other commands are for private chats
+            return answered(_IN_A_GROUP, detail="help")
         return answered("\n".join(["You can send:", *lines]), detail="help")
 
     return answer

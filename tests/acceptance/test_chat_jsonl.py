@@ -189,6 +189,24 @@ async def test_in_a_group_only_who_names_us_is_answered(shop: Shop) -> None:
     assert [(r.chat, r.in_reply_to) for r in heard.replies] == [(group, ("mention",)), (group, ("again",))]
 
 
+@pytest.mark.parametrize("pause", ["0s", "2.1s"], ids=["in one debounce", "while the answer is typed"])
+async def test_in_a_group_each_member_has_an_answer_of_their_own(shop: Shop, pause: str) -> None:
+    group, ana, ben = "120363000000000001", "+5511977770001", "+5511977770002"
+    heard = await shop.chat(
+        customer("price", group=group, sender=ana, mention=True, id="a"),
+        *(advance(pause), customer("hours", group=group, sender=ben, mention=True, id="b")),
+        *(customer("and until?", group=group, sender=ben, mention=True, id="c"), IDLE),
+    )
+    assert [(r.in_reply_to, r.text) for r in heard.replies] == [(("a",), PRICES), (("b", "c"), HOURS)]
+    assert heard.decided("a") == [Action.KEYWORD_REPLIED]
+
+
+async def test_help_in_a_group_offers_nothing_that_does_nothing_there(shop: Shop) -> None:
+    heard = await shop.chat(customer("/help", group="120363000000000001", sender="+5511977770001"), IDLE)
+    [reply] = heard.replies
+    assert "/" not in reply.text
+
+
 async def test_in_a_group_a_quote_of_the_bot_is_answered(shop: Shop) -> None:
     group, ana = "120363000000000001", "+5511977770001"
     async with shop.conversation() as conversation:

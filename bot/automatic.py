@@ -156,12 +156,14 @@ class Automatic:
     # -- after it --
 
     def recorded(self, recorded: Recorded) -> None:
-        """Remember a text that may be automatic, and ask the owner about it where that is to be done.
+        """Remember where a text came that is automatic or may be, and ask the owner about it where that is to be done.
 
         A crash before that loses the question until the text comes again.
         """
-        if recorded.is_new and recorded.arrival.is_doubtful:
-            self._work(recorded.message, was_obeyed=recorded.action is not Action.IGNORED_AUTOMATIC)
+        is_ignored = recorded.action is Action.IGNORED_AUTOMATIC
+        is_learned = is_ignored and digest_of(recorded.message.text or "") in self._known
+        if recorded.is_new and (recorded.arrival.is_doubtful or is_learned):
+            self._work(recorded.message, was_obeyed=not is_ignored)
 
     def _work(self, message: Message, *, was_obeyed: bool) -> None:
         self._working.add(task := asyncio.create_task(self._remember(message, was_obeyed=was_obeyed)))

@@ -9,7 +9,7 @@ from storage.database import Connection, Database
 from storage.models import Account, AutomaticText, Jid, Message, TenantId, TextId
 
 _LISTED = 50
-_UNANSWERED_KEPT = timedelta(days=90)
+_KEPT = timedelta(days=90)
 
 LOOKS_AUTOMATIC = "SELECT sidestep.looks_automatic($1, $2, $3, $4, $5, $6)"
 NOTE = "SELECT sidestep.note_automatic($1, $2, $3, $4, $5, $6, $7)"
@@ -19,6 +19,10 @@ SELECT text_id, text, is_automatic FROM sidestep.automatic_texts
  WHERE tenant_id = $1 AND asked_at IS NOT NULL ORDER BY text_id LIMIT $2
 """
 KNOWN = "SELECT digest FROM sidestep.automatic_texts WHERE tenant_id = $1 AND is_automatic"
+# The ids begin with the time.
+FORGET_SIGHTINGS = """
+DELETE FROM sidestep.automatic_sightings WHERE tenant_id = $1 AND message_id < sidestep.id_floor($2)
+"""
 FORGET = "DELETE FROM sidestep.automatic_texts WHERE tenant_id = $1 AND is_automatic IS NULL AND seen_at < $2"
 
 
@@ -63,5 +67,6 @@ class AutomaticStore:
         ]
 
     async def forget(self, now: datetime) -> None:
-        """What nobody has said anything about, and has not come again for long."""
-        await self._database.execute(FORGET, self._tenant_id, now - _UNANSWERED_KEPT)
+        """What nobody has said anything about, and has not come again for long; and where texts came long ago."""
+        await self._database.execute(FORGET, self._tenant_id, now - _KEPT)
+        await self._database.execute(FORGET_SIGHTINGS, self._tenant_id, now - _KEPT)

@@ -102,7 +102,7 @@ LANGUAGE sql STABLE PARALLEL SAFE
 RETURN (p_idle IS NULL OR p_at + p_idle > p_now) AND (p_resumed_at IS NULL OR p_at >= p_resumed_at);
 COMMENT ON FUNCTION sidestep.counts IS 'Whether a human''s line still takes a chat over: not when whoever wrote it would be idle again by now, nor when it was written before somebody called the bot back.';
 
-CREATE FUNCTION sidestep.take_over(p_tenant bigint, p_chat bigint, p_at timestamptz, p_now timestamptz) RETURNS text
+CREATE FUNCTION sidestep.take_over(p_tenant bigint, p_chat bigint, p_at timestamptz, p_now timestamptz, p_message bigint DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
     v_took boolean;
@@ -113,14 +113,16 @@ BEGIN
            AND sidestep.after(coalesce(s.pause_reason, 'active'), 'human_spoke') IS DISTINCT FROM coalesce(s.pause_reason, 'active') INTO v_took
       FROM sidestep.chat_state s JOIN sidestep.tenants t USING (tenant_id) WHERE s.tenant_id = p_tenant AND s.chat_id = p_chat;
     UPDATE sidestep.chat_state
-       SET epoch = epoch + 1, last_human_at = greatest(last_human_at, least(p_at, p_now)), is_paused = is_paused OR v_took,
+       SET epoch = epoch + 1, last_human_at = greatest(last_human_at, least(p_at, p_now)),
+           last_human_id = CASE WHEN p_message IS NULL OR last_human_at > least(p_at, p_now) THEN last_human_id ELSE p_message END,
+           is_paused = is_paused OR v_took,
            pause_reason = CASE WHEN v_took THEN sidestep.after(coalesce(pause_reason, 'active'), 'human_spoke') ELSE pause_reason END,
            paused_at = CASE WHEN v_took THEN p_now ELSE paused_at END, paused_until = CASE WHEN v_took THEN NULL ELSE paused_until END
      WHERE tenant_id = p_tenant AND chat_id = p_chat;
     PERFORM sidestep.yield_to_human(p_tenant, ARRAY[p_chat]);
     RETURN CASE WHEN v_took THEN 'paused' ELSE 'human_spoke' END;
 END $$;
-COMMENT ON FUNCTION sidestep.take_over IS 'A human has spoken at that time, in words that `record` is not told of. Returns the decision about it.';
+COMMENT ON FUNCTION sidestep.take_over IS 'A human has spoken at that time, in words that `record` is not told of, or has not taken for a human''s. Returns the decision about it.';
 
 CREATE FUNCTION sidestep.pause(p_tenant bigint, p_chat bigint, p_reason text, p_now timestamptz, p_until timestamptz) RETURNS void
 LANGUAGE plpgsql AS $$

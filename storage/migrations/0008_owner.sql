@@ -37,12 +37,12 @@ CREATE TABLE sidestep.automatic_sightings (
     FOREIGN KEY (tenant_id, chat_id) REFERENCES sidestep.chats ON DELETE CASCADE
 );
 CREATE INDEX automatic_sightings_chat ON sidestep.automatic_sightings (tenant_id, chat_id);
-COMMENT ON TABLE sidestep.automatic_sightings IS 'Where such a text came, until the owner has said what it is.';
+COMMENT ON TABLE sidestep.automatic_sightings IS 'Where such a text came, for as long as the owner''s mind about it may change.';
 COMMENT ON COLUMN sidestep.automatic_sightings.tenant_id IS 'Whose.';
 COMMENT ON COLUMN sidestep.automatic_sightings.text_id IS 'The text.';
 COMMENT ON COLUMN sidestep.automatic_sightings.chat_id IS 'The chat.';
 COMMENT ON COLUMN sidestep.automatic_sightings.message_id IS 'The message.';
-COMMENT ON COLUMN sidestep.automatic_sightings.was_obeyed IS 'Whether it was taken for the owner''s word.';
+COMMENT ON COLUMN sidestep.automatic_sightings.was_obeyed IS 'Whether it counts as the owner''s word.';
 
 CREATE FUNCTION sidestep.looks_automatic(p_tenant bigint, p_account bigint, p_channel text, p_jids text[], p_digest text, p_at timestamptz)
 RETURNS boolean LANGUAGE plpgsql STABLE AS $$
@@ -75,12 +75,9 @@ DECLARE
 BEGIN
     INSERT INTO sidestep.automatic_texts AS t (tenant_id, digest, text, seen_at) VALUES (p_tenant, p_digest, p_text, p_now)
     ON CONFLICT (tenant_id, digest) DO UPDATE SET seen_at = excluded.seen_at RETURNING * INTO v_text;
-    IF v_text.is_automatic IS NOT NULL THEN
-        RETURN NULL;
-    END IF;
     INSERT INTO sidestep.automatic_sightings (tenant_id, text_id, chat_id, message_id, was_obeyed)
     VALUES (p_tenant, v_text.text_id, sidestep.chat_now(p_tenant, p_chat), p_message, p_was_obeyed) ON CONFLICT DO NOTHING;
-    IF p_was_obeyed OR v_text.asked_at IS NOT NULL THEN
+    IF p_was_obeyed OR v_text.is_automatic IS NOT NULL OR v_text.asked_at IS NOT NULL THEN
         RETURN NULL;
     END IF;
     UPDATE sidestep.automatic_texts SET asked_at = p_now WHERE tenant_id = p_tenant AND text_id = v_text.text_id;
@@ -95,15 +92,17 @@ DECLARE
 BEGIN
     UPDATE sidestep.automatic_texts SET is_automatic = p_is_automatic, answered_at = p_now, asked_at = coalesce(asked_at, p_now)
      WHERE tenant_id = p_tenant AND text_id = p_text;
+    -- Only where it was treated otherwise; the owner may say so, and otherwise, again and again.
     FOR v_seen IN
-        DELETE FROM sidestep.automatic_sightings s WHERE s.tenant_id = p_tenant AND s.text_id = p_text
-        RETURNING sidestep.chat_now(p_tenant, s.chat_id) AS chat_id, s.message_id, s.was_obeyed
+        UPDATE sidestep.automatic_sightings s SET was_obeyed = NOT p_is_automatic
+         WHERE s.tenant_id = p_tenant AND s.text_id = p_text AND s.was_obeyed = p_is_automatic
+        RETURNING sidestep.chat_now(p_tenant, s.chat_id) AS chat_id, s.message_id
     LOOP
-        IF NOT p_is_automatic AND NOT v_seen.was_obeyed THEN
+        IF NOT p_is_automatic THEN
             -- It was the owner after all, then: late, it counts from its own time.
-            PERFORM sidestep.take_over(p_tenant, v_seen.chat_id, m.sent_at, p_now)
+            PERFORM sidestep.take_over(p_tenant, v_seen.chat_id, m.sent_at, p_now, m.id)
                FROM sidestep.messages m WHERE m.tenant_id = p_tenant AND m.chat_id = v_seen.chat_id AND m.id = v_seen.message_id;
-        ELSIF p_is_automatic AND v_seen.was_obeyed THEN
+        ELSE
             -- The chat was left to an owner who had said nothing there, unless the owner has since.
             PERFORM sidestep.change_pause(p_tenant, v_seen.chat_id, 'resume', p_now)
                FROM sidestep.chat_state c

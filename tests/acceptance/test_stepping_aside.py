@@ -400,6 +400,25 @@ async def test_what_was_the_owner_after_all_takes_over_from_its_own_time(
     assert heard.decided("4") == [Action.IGNORED_PAUSED]
 
 
+async def test_a_change_of_mind_about_a_text_undoes_what_was_done_about_it(
+    shop: Shop, within: Callable[[float], str]
+) -> None:
+    other = "+5511988880002"
+    heard = await shop.chat(
+        *(customer("hello", at=within(0)), owner(GREETING, id="greeting", at=within(1)), IDLE),
+        *(owner("/automatic no", chat=OWNER), IDLE, customer("price", id="no"), IDLE),
+        *(owner("/automatic yes 1", chat=OWNER), IDLE, customer("price", id="yes"), IDLE),
+        # It is known by now, and where it goes out is not forgotten.
+        *(customer("hello", chat=other, at=within(2)), owner(GREETING, chat=other, id="known", at=within(3))),
+        *(IDLE, owner("/automatic no 1", chat=OWNER), IDLE),
+        *(customer("hours", id="no again"), customer("hours", chat=other, id="other"), IDLE),
+    )
+    assert heard.decided("greeting") == heard.decided("known") == [Action.IGNORED_AUTOMATIC]
+    assert [heard.decided(i) for i in ("no", "no again", "other")] == [[Action.IGNORED_PAUSED]] * 3
+    assert heard.decided("yes") == [Action.KEYWORD_REPLIED]
+    await assert_all_is_well(shop.dsn)
+
+
 async def test_an_away_text_is_suspect_in_the_second_chat_and_put_right_in_the_first(
     shop: Shop, within: Callable[[float], str]
 ) -> None:

@@ -261,7 +261,10 @@ CREATE TABLE sidestep.chat_state (
     auto_resume_after interval CHECK (auto_resume_after >= interval '0'),
     PRIMARY KEY (tenant_id, chat_id),
     FOREIGN KEY (tenant_id, chat_id) REFERENCES sidestep.chats ON DELETE CASCADE,
-    CONSTRAINT chat_state_pause_has_a_reason CHECK (is_paused = (pause_reason IS NOT NULL))
+    CONSTRAINT chat_state_pause_has_a_reason CHECK (is_paused = (pause_reason IS NOT NULL)),
+    -- What has no end is null: no program can reckon with 'infinity'.
+    CONSTRAINT chat_state_has_no_infinity CHECK (isfinite(paused_at) AND isfinite(paused_until) AND isfinite(last_human_at) AND isfinite(opted_out_at)
+        AND isfinite(last_message_at) AND isfinite(resumed_at) AND isfinite(away_until))
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 -- No index on last_message_at: every message would then be a cold update.
 CREATE INDEX chat_state_paused ON sidestep.chat_state (tenant_id, last_human_at) WHERE is_paused;
@@ -291,7 +294,8 @@ CREATE TABLE sidestep.processing_state (
     tenant_id bigint PRIMARY KEY REFERENCES sidestep.tenants,
     is_paused boolean NOT NULL DEFAULT false,
     paused_at timestamptz,
-    resumed_at timestamptz
+    resumed_at timestamptz,
+    CONSTRAINT processing_state_has_no_infinity CHECK (isfinite(paused_at) AND isfinite(resumed_at))
 );
 COMMENT ON TABLE sidestep.processing_state IS 'The global pause: one row a tenant.';
 COMMENT ON COLUMN sidestep.processing_state.tenant_id IS 'Whose.';

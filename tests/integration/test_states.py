@@ -72,6 +72,27 @@ async def test_a_change_without_the_epoch_or_a_reason_is_refused(world: World, c
     assert (await world.session(chat_id)).epoch == 0
 
 
+@pytest.mark.parametrize(
+    "moment", ["paused_at", "paused_until", "last_human_at", "opted_out_at", "last_message_at", "away_until"]
+)
+@pytest.mark.parametrize("value", ["infinity", "-infinity"])
+async def test_a_moment_that_never_comes_is_refused(world: World, moment: str, value: str) -> None:
+    await world.meet()
+    with pytest.raises(asyncpg.CheckViolationError, match="has_no_infinity"):
+        await world.db.execute(
+            f"UPDATE sidestep.chat_state SET {moment} = '{value}', epoch = epoch + 1"  # noqa: S608  the test's own
+        )
+
+
+async def test_a_pause_for_good_by_sql_has_no_end(world: World) -> None:
+    chat_id = await world.meet()
+    pause = "SELECT sidestep.pause($1, $2, 'manual_pause', $3, 'infinity')"
+    with pytest.raises(asyncpg.CheckViolationError, match="has_no_infinity"):
+        await world.db.execute(pause, world.tenant.tenant_id, chat_id, NOW)
+    await world.db.execute(pause.replace("'infinity'", "NULL"), world.tenant.tenant_id, chat_id, NOW)
+    assert (await world.session(chat_id)).returns_at is None
+
+
 async def test_a_change_that_the_table_does_not_have_is_refused(world: World) -> None:
     chat_id = await world.meet()
     await world.pause(chat_id, PauseReason.MANUAL_PAUSE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
@@ -25,6 +26,8 @@ from bot.reader import StoreReader
 from bot.retry import until_stored
 from bot.rhythm import Rhythm
 from bot.roles import Roles
+from flows.commands.paging import shortened
+from flows.commands.target import called
 from flows.contract import (
     Automatic,
     Decided,
@@ -43,6 +46,7 @@ from storage.database import Database
 from storage.lease import FencedOut
 from storage.messages import MessageStore
 from storage.models import (
+    PHONE_SERVER,
     Account,
     Action,
     Address,
@@ -56,6 +60,7 @@ from storage.models import (
     PauseReason,
     Role,
     Session,
+    Topic,
 )
 from storage.notify import NoticeKind
 from storage.outbox import AlreadyDecided, NotQueued, OutboxStore
@@ -69,6 +74,11 @@ _LOOP = (
     "{until:%Y-%m-%d %H:%M} UTC; /resume calls me back before."
 )
 _REPEATED = "the same answer to the same question was given twice just now"
+_EXCUSE = (
+    "I could not carry out “{command}”{giver}: something went wrong, and nothing has changed. Try it once more; my log "
+    "has the reason."
+)
+_QUOTED = 60
 _GROUP_COMMANDS = ("help",)
 
 
@@ -168,7 +178,7 @@ class Desk:
             withdraws=absorbed.reply_ids if tally.is_answer else (),
             answered=said if tally.is_answer else tuple(answerable),
             replies=tuple(tally.replies),
-            notices=await self._addressed(tally.notices, turn),
+            notices=await self._addressed(tally.notices, turn.messages[-1]),
             tells=tuple(tally.tells),
             effects=tuple(tally.effects),
         )
@@ -249,16 +259,16 @@ class Desk:
 
     async def command(self, message: Message) -> None:
         """Carry out one chat command. It bypasses the debounce and most gates, and is decided like any message."""
-        try:
-            settled: frozenset[MessageId] = frozenset()
-            while message.id not in settled:  # its chat may be merged between the look and the commit
-                settled = (
-                    await self.commit(await until_stored(lambda: self._propose_command(message)))
-                ).settled
-        except Exception:
-            # One command that cannot be carried out must not hold up its chat.
-            log.exception("command_failed", message_id=message.id, command=message.command)
-            await self.dismiss([message], Action.FAILED, "command")
+        for propose in (self._propose_command, self._propose_excuse):
+            try:
+                settled: frozenset[MessageId] = frozenset()
+                while message.id not in settled:  # its chat may be merged between the look and the commit
+                    settled = (await self.commit(await until_stored(partial(propose, message)))).settled
+                return
+            except Exception:
+                # One command that cannot be carried out must not hold up its chat.
+                log.exception("command_failed", message_id=message.id, command=message.command)
+        await self.dismiss([message], Action.FAILED, "command")
 
     async def dismiss(self, messages: Sequence[Message], action: Action, detail: str | None = None) -> None:
         """Decide messages without an answer."""
@@ -278,7 +288,7 @@ class Desk:
             message.text or "", turn.role, own_chat=turn.own_chat, is_reply=message.reply_to is not None
         )
         action = self._refuse_command(turn, flow)
-        takes_back = message if self._is_seen_by_others(turn) and self._policy.takes_commands_back else None
+        takes_back = self._to_take_back(message, own_chat=turn.own_chat)
         if flow is None or action is not None:
             decision = Decision(message_id=message.id, action=action or Action.IGNORED_UNSUPPORTED)
             return Proposal(messages=(message,), epoch=None, decisions=(decision,), takes_back=takes_back)
@@ -292,7 +302,7 @@ class Desk:
             decisions=(decided_by(tally, flow, message),),
             answered=(message,),
             replies=tuple(tally.replies),
-            notices=await self._addressed(tally.notices, turn),
+            notices=await self._addressed(tally.notices, turn.messages[-1]),
             tells=tuple(tally.tells),
             effects=tuple(tally.effects),
             takes_back=takes_back,
@@ -307,9 +317,32 @@ class Desk:
             return None
         return await self._stores.sessions.chat(about)  # None: erased since
 
-    def _is_seen_by_others(self, turn: Turn) -> bool:
-        """Whether it was written on one of the owner's devices where a customer reads it: only that can be revoked."""
-        return turn.messages[-1].author is Author.HUMAN and not turn.own_chat
+    async def _propose_excuse(self, message: Message) -> Proposal:
+        """A command has failed as nobody has foreseen: tell whoever gave it; of a customer's, the owner."""
+        role = self._roles.of(message.sender_jids, from_me=message.author is Author.HUMAN)
+        user, _, server = message.chat_jid.partition("@")
+        phone = user if server == PHONE_SERVER else None
+        giver = (
+            f" of {called(None, phone, message.is_group, message.chat_id)}" if role is Role.CUSTOMER else ""
+        )
+        notice = Notice(
+            text=_EXCUSE.format(command=shortened(message.text or "", _QUOTED), giver=giver),
+            role=Role.ADMIN if role is Role.ADMIN else Role.OWNER,
+            topic=Topic(about=message.chat_id),
+        )
+        return Proposal(
+            messages=(message,),
+            epoch=None,
+            decisions=(Decision(message_id=message.id, action=Action.FAILED, detail="command"),),
+            answered=(message,),
+            notices=await self._addressed([notice], message),
+            takes_back=self._to_take_back(message, own_chat=self._roles.is_own((message.chat_jid,))),
+        )
+
+    def _to_take_back(self, message: Message, *, own_chat: bool) -> Message | None:
+        """A command on one of the owner's devices where a customer reads it: only that can be revoked."""
+        is_seen = message.author is Author.HUMAN and not own_chat
+        return message if is_seen and self._policy.takes_commands_back else None
 
     def _refuse_command(self, turn: Turn, flow: Recognised | None) -> Action | None:
         if turn.role is Role.CUSTOMER and turn.chat.is_group:
@@ -347,11 +380,13 @@ class Desk:
             tally.add(outcome)
         return tally
 
-    async def _addressed(self, notices: Sequence[Notice], turn: Turn) -> tuple[tuple[ChatId, Outgoing], ...]:
+    async def _addressed(
+        self, notices: Sequence[Notice], asked: Message
+    ) -> tuple[tuple[ChatId, Outgoing], ...]:
         """Notices with the chats that they go to: the owner's own, or the admin's who gave the command."""
         addressed = []
         for notice in notices:
-            jids = (self._roles.owner,) if notice.role is Role.OWNER else turn.messages[-1].sender_jids
+            jids = (self._roles.owner,) if notice.role is Role.OWNER else asked.sender_jids
             chat_id = await self._stores.messages.identify(
                 self._account, Address(jid=jids[0]), self._clock.now()
             )

@@ -19,6 +19,7 @@ from tests.acceptance.conversation import (
     owner,
 )
 from tests.acceptance.invariants import assert_all_is_well
+from tests.conftest import connected
 
 OTHER = "+5511988880002"
 
@@ -157,6 +158,28 @@ async def test_why_and_reset_tell_the_admin(shop: Shop) -> None:
     assert "no record" in unknown
     assert CUSTOMER in fresh
     assert all(word in commands for word in ("/status", "/pause", "/global", "/why", "/reset"))
+
+
+BREAK = "ALTER FUNCTION sidestep.exclude RENAME TO gone; ALTER FUNCTION sidestep.opt_out RENAME TO gone_too"
+
+
+async def test_a_command_that_fails_tells_who_gave_it_and_of_a_customer_s_the_owner(shop: Shop) -> None:
+    async with connected(shop.dsn) as connection:
+        await connection.execute(BREAK)
+    async with shop.conversation() as conversation:
+        conversation.say(*each_answered(customer("hello"), owner("/exclude", id="owner")))
+        conversation.say(*each_answered(admin(f"/exclude {CUSTOMER}", id="admin")))
+        conversation.say(*each_answered(customer("/stop", id="stop"), customer("price")))
+        heard = await conversation.ended()
+    assert [heard.decided(i) for i in ("owner", "admin", "stop")] == [[Action.FAILED]] * 3
+    assert heard.revoked == ["owner"]
+    assert [text.partition(":")[0] for text in heard.notices] == [
+        "I could not carry out “/exclude”",
+        f"I could not carry out “/stop” of {CUSTOMER}",
+    ]
+    assert f"“/exclude {CUSTOMER}”" in heard.said_to(ADMIN)[0]
+    assert heard.said_to(CUSTOMER) == [DEFAULT, PRICES]
+    assert heard.err.count('"command_failed"') == 3
 
 
 async def test_a_command_is_no_takeover_and_waits_for_no_pause(shop: Shop) -> None:

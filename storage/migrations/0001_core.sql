@@ -28,7 +28,7 @@ COMMENT ON FUNCTION sidestep.id_floor IS 'The smallest message id of a moment.';
 
 CREATE FUNCTION sidestep.id_time(p_id bigint) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN to_timestamp(((p_id >> 20) + 1577836800000) / 1000.0);
-COMMENT ON FUNCTION sidestep.id_time IS 'The moment that a message id tells.';
+COMMENT ON FUNCTION sidestep.id_time IS 'The moment that a message id tells: when it arrived or was written down here.';
 
 -- Who ----------------------------------------------------------------------------------------------------
 

@@ -207,13 +207,3 @@ BEGIN
     RETURN v_alone + v_in_groups;
 END $$;
 COMMENT ON FUNCTION sidestep.forget_media_of IS 'Deletes the media of a person: of their own chats, ours included, and what they sent to groups; while their messages still stand. Returns how many.';
-
-CREATE FUNCTION sidestep.forget_media_before(p_tenant bigint, p_message bigint) RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE
-    v_number bigint;
-BEGIN
-    DELETE FROM sidestep.media WHERE tenant_id = p_tenant AND message_id < p_message;
-    GET DIAGNOSTICS v_number = ROW_COUNT;
-    RETURN v_number;
-END $$;
-COMMENT ON FUNCTION sidestep.forget_media_before IS 'Deletes the media of all messages below an id, as months are dropped; returns how many.';

@@ -133,11 +133,6 @@ COMMENT ON FUNCTION sidestep.meet_tenant IS 'The tenant that a row without one i
 
 -- Messages -----------------------------------------------------------------------------------------------
 
-CREATE FUNCTION sidestep.moment(p_id bigint) RETURNS timestamptz
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN to_timestamp(((p_id >> 20) + 1577836800000) / 1000.0);
-COMMENT ON FUNCTION sidestep.moment IS 'The time in a message''s id: when it arrived or was written down here.';
-
 -- A UUID of version 8 has 122 bits to give: the 64 of the id come first, so that they sort by time, then 58 of the chat's.
 CREATE FUNCTION sidestep.uuid_of(p_chat bigint, p_id bigint) RETURNS uuid
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -284,9 +279,7 @@ COMMENT ON FUNCTION sidestep.write_message IS 'Keeps one message that was writte
 CREATE FUNCTION sidestep.remove_message(p_tenant bigint, p_chat bigint, p_id bigint) RETURNS boolean
 LANGUAGE plpgsql AS $$
 BEGIN
-    IF to_regclass('sidestep.media') IS NOT NULL THEN
-        EXECUTE 'DELETE FROM sidestep.media WHERE tenant_id = $1 AND chat_id = $2 AND message_id = $3' USING p_tenant, p_chat, p_id;
-    END IF;
+    DELETE FROM sidestep.media WHERE tenant_id = p_tenant AND chat_id = p_chat AND message_id = p_id;
     DELETE FROM sidestep.outbox WHERE tenant_id = p_tenant AND chat_id = p_chat AND id = p_id;
     DELETE FROM sidestep.decisions WHERE tenant_id = p_tenant AND chat_id = p_chat AND message_id = p_id;
     DELETE FROM sidestep.message_payloads WHERE tenant_id = p_tenant AND chat_id = p_chat AND id = p_id;

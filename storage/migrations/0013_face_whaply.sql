@@ -134,7 +134,7 @@ CREATE TRIGGER write_session INSTEAD OF INSERT OR UPDATE ON face_whaply.sessions
 CREATE VIEW face_whaply.messages WITH (security_invoker = true) AS
 SELECT m.id, m.tenant_id::integer, coalesce(p.jid, c.jid)::varchar(255) AS chat_id,
        coalesce(m.external_id, o.external_id, 'sidestep:' || m.id)::varchar(255) AS message_id, m.direction = 'outbound' AS from_me,
-       coalesce(v.word, m.type)::varchar(50) AS message_type, m.text, r.raw, sidestep.moment(m.id) AS created_at
+       coalesce(v.word, m.type)::varchar(50) AS message_type, m.text, r.raw, sidestep.id_time(m.id) AS created_at
   FROM sidestep.messages m
   JOIN sidestep.chats c ON c.tenant_id = m.tenant_id AND c.chat_id = m.chat_id
   LEFT JOIN sidestep.contacts p ON p.tenant_id = c.tenant_id AND p.contact_id = c.contact_id
@@ -159,7 +159,7 @@ BEGIN
         CASE WHEN NEW.chat_id LIKE '%@g.us' AND NOT NEW.from_me THEN
             sidestep.meet_sender(v_tenant, coalesce(NEW.raw #>> '{key,participant}', NEW.raw #>> '{data,key,participant}')) END,
         NULL, NULL, NULL, NEW.raw, true);
-    NEW.created_at := sidestep.moment(NEW.id);
+    NEW.created_at := sidestep.id_time(NEW.id);
     RETURN CASE WHEN NEW.id IS NOT NULL THEN NEW END;
 END $$;
 COMMENT ON FUNCTION face_whaply.insert_message IS 'A message that is here already changes nothing.';

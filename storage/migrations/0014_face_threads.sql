@@ -132,7 +132,7 @@ CREATE VIEW face_threads.et_messages WITH (security_invoker = true) AS
 SELECT m.id, m.tenant_id::integer, coalesce(c.lead_id, -c.chat_id::integer) AS lead_id, t.thread_id::integer, c.channel::varchar(50),
        coalesce(m.external_id, o.external_id, 'sidestep:' || m.id)::varchar(255) AS message_id,
        (extract(epoch FROM m.sent_at) * 1000)::bigint AS "timestamp", m.direction::varchar(20), m.type::varchar(50) AS message_type,
-       m.text AS text_content, coalesce(m.media_url, f.url) AS media_url, coalesce(r.raw, '{}') AS raw_json, sidestep.moment(m.id)::timestamp AS created_at
+       m.text AS text_content, coalesce(m.media_url, f.url) AS media_url, coalesce(r.raw, '{}') AS raw_json, sidestep.id_time(m.id)::timestamp AS created_at
   FROM sidestep.messages m
   JOIN sidestep.threads t ON t.tenant_id = m.tenant_id AND t.chat_id = m.chat_id AND t.thread_id = m.thread_id
   JOIN sidestep.chats c ON c.tenant_id = m.tenant_id AND c.chat_id = m.chat_id
@@ -168,7 +168,7 @@ BEGIN
     IF NEW.id IS NULL THEN
         RETURN NULL;
     END IF;
-    SELECT thread_id, sidestep.moment(id) INTO NEW.thread_id, NEW.created_at
+    SELECT thread_id, sidestep.id_time(id) INTO NEW.thread_id, NEW.created_at
       FROM sidestep.messages WHERE tenant_id = v_tenant AND chat_id = sidestep.chat_now(v_tenant, v_chat) AND id = NEW.id;
     RETURN NEW;
 END $$;

@@ -88,7 +88,7 @@ SELECT m.id, coalesce(m.external_id, o.external_id, 'sidestep:' || m.id) AS mess
        CASE WHEN m.direction = 'outbound' THEN coalesce(a.jid, a.lid) ELSE coalesce(s.jid, s.lid) END AS sender, s.push_name AS sender_name,
        m.text AS content, CASE WHEN m.type IN ('image', 'video', 'audio', 'document', 'sticker') THEN coalesce(v.word, m.type) END AS media_type,
        coalesce(m.media_url, f.url) AS media_url, extract(epoch FROM m.sent_at)::bigint AS "timestamp",
-       m.direction = 'outbound' AS is_from_me, coalesce(m.metadata, '{}') AS metadata, sidestep.moment(m.id) AS created_at
+       m.direction = 'outbound' AS is_from_me, coalesce(m.metadata, '{}') AS metadata, sidestep.id_time(m.id) AS created_at
   FROM sidestep.messages m
   JOIN sidestep.chats c ON c.tenant_id = m.tenant_id AND c.chat_id = m.chat_id
   JOIN sidestep.accounts a ON a.tenant_id = c.tenant_id AND a.account_id = c.account_id

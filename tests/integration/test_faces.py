@@ -98,10 +98,11 @@ async def two_tenants(db: Database) -> tuple[World, World]:
             said("R2", "x", type=MessageType.REACTION, reply_to="M1", at=now),
             said("E2", "x", type=MessageType.EDIT, reply_to="nowhere", at=now), now=now,
         )  # fmt: skip
+        await world.set_global_pause(True, now=now)
+        await world.set_global_pause(False, now=now)  # else nothing stays queued
         await world.queue(await world.meet(), now=now)
         await world.outbox.receive(receipt("3EBEARLY", Status.DELIVERED, at=now), now)
         await world.messages.quarantine(world.account, said("Q1", at=now).event, "why", now)
-        await world.set_global_pause(True, now=now)
         await db.execute(
             "INSERT INTO face_whaply.processed_events (tenant_id, message_id, event_type) VALUES ($1, 'X', 'messages.upsert')",
             world.tenant.tenant_id,

@@ -11,7 +11,7 @@ import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 
@@ -45,7 +45,7 @@ from storage.sessions import SessionStore
 
 _RIGHT_AFTER = timedelta(seconds=2)
 _FASTEST_TYPED = 30
-"""Signs that nobody types within that time, nor would: what is shorter is taken for a person's."""
+"""Signs that nobody types within that time, nor would. What is shorter may greet new customers, and no others."""
 _CHATS_KEPT = 10_000
 _QUOTED = 80
 
@@ -67,6 +67,14 @@ def pattern_of(text: str) -> re.Pattern[str]:
 def digest_of(text: str) -> str:
     """The same for texts of the same words."""
     return sha256("\n".join(words_of(text)).encode("utf-8", "replace")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Heard:
+    """When a customer has written, as far as this daemon knows: first, and last."""
+
+    first: datetime
+    last: datetime
 
 
 class Automatic:
@@ -97,7 +105,7 @@ class Automatic:
         self._learns = policy.learns_automatic
         self._configured = [pattern_of(text) for text in policy.ignored_texts]
         self._known: frozenset[str] = frozenset()
-        self._heard: OrderedDict[Jid, datetime] = OrderedDict()
+        self._heard: OrderedDict[Jid, _Heard] = OrderedDict()
         self._working: set[asyncio.Task[None]] = set()
 
     # -- at sight --
@@ -116,7 +124,8 @@ class Automatic:
 
     def _hear(self, event: InboundMessage) -> None:
         for jid in event.chat.jids:
-            self._heard[jid] = event.sent_at
+            before = self._heard.get(jid)
+            self._heard[jid] = _Heard(first=before.first if before else event.sent_at, last=event.sent_at)
             self._heard.move_to_end(jid)
         while len(self._heard) > _CHATS_KEPT:
             self._heard.popitem(last=False)
@@ -131,10 +140,10 @@ class Automatic:
         # Only the phone speaks by itself, and in private chats.
         if not self._learns or event.is_group or event.sender_device or event.metadata.get("typed"):
             return False
-        if len(event.text or "") < _FASTEST_TYPED:
-            return False
         heard = [self._heard[jid] for jid in event.chat.jids if jid in self._heard]
-        return any(timedelta() <= event.sent_at - at <= _RIGHT_AFTER for at in heard)
+        # Who has written more than that is greeted by nobody.
+        said = (one.last if _is_long(event) else one.first for one in heard)
+        return any(timedelta() <= event.sent_at - at <= _RIGHT_AFTER for at in said)
 
     # -- before it is recorded --
 
@@ -150,8 +159,13 @@ class Automatic:
         ]
 
     async def _looks_automatic(self, event: InboundMessage) -> bool:
-        digest = digest_of(event.text or "")
-        return await self._store.looks_automatic(self._account, event.chat.jids, digest, event.sent_at)
+        return await self._store.looks_automatic(
+            self._account,
+            event.chat.jids,
+            digest_of(event.text or ""),
+            event.sent_at,
+            is_long=_is_long(event),
+        )
 
     # -- after it --
 
@@ -199,6 +213,10 @@ class Automatic:
         """The owner has just said something of one."""
         self._working.add(task := asyncio.create_task(self.load()))
         task.add_done_callback(self._working.discard)
+
+
+def _is_long(event: InboundMessage) -> bool:
+    return len(event.text or "") >= _FASTEST_TYPED
 
 
 def _ignored(arrival: Arrival) -> Arrival:

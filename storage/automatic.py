@@ -11,7 +11,7 @@ from storage.models import Account, AutomaticText, Jid, Message, TenantId, TextI
 _LISTED = 50
 _KEPT = timedelta(days=90)
 
-LOOKS_AUTOMATIC = "SELECT sidestep.looks_automatic($1, $2, $3, $4, $5, $6)"
+LOOKS_AUTOMATIC = "SELECT sidestep.looks_automatic($1, $2, $3, $4, $5, $6, $7)"
 NOTE = "SELECT sidestep.note_automatic($1, $2, $3, $4, $5, $6, $7)"
 SETTLE = "SELECT sidestep.settle_automatic($1, $2, $3, $4)"
 LIST = """
@@ -37,9 +37,14 @@ class AutomaticStore:
         """The digests of what the owner has called automatic."""
         return frozenset(r["digest"] for r in await self._database.fetch(KNOWN, self._tenant_id))
 
-    async def looks_automatic(self, account: Account, jids: Sequence[Jid], digest: str, at: datetime) -> bool:
-        """Whether what came right after a customer's message may be no word of the owner's."""
-        arguments = (self._tenant_id, account.account_id, account.channel, list(jids), digest, at)
+    async def looks_automatic(
+        self, account: Account, jids: Sequence[Jid], digest: str, at: datetime, *, is_long: bool
+    ) -> bool:
+        """Whether what came right after a customer's message may be no word of the owner's.
+
+        `is_long`: nobody types it in that time.
+        """
+        arguments = (self._tenant_id, account.account_id, account.channel, list(jids), digest, at, is_long)
         return bool(await self._database.fetchval(LOOKS_AUTOMATIC, *arguments))
 
     async def note(

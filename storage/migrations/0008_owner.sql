@@ -44,11 +44,13 @@ COMMENT ON COLUMN sidestep.automatic_sightings.chat_id IS 'The chat.';
 COMMENT ON COLUMN sidestep.automatic_sightings.message_id IS 'The message.';
 COMMENT ON COLUMN sidestep.automatic_sightings.was_obeyed IS 'Whether it counts as the owner''s word.';
 
-CREATE FUNCTION sidestep.looks_automatic(p_tenant bigint, p_account bigint, p_channel text, p_jids text[], p_digest text, p_at timestamptz)
+CREATE FUNCTION sidestep.looks_automatic(p_tenant bigint, p_account bigint, p_channel text, p_jids text[], p_digest text, p_at timestamptz, p_is_long boolean)
 RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_text sidestep.automatic_texts;
     v_chat bigint;
+    v_greets boolean;
+    v_is_known_elsewhere boolean;
 BEGIN
     SELECT * INTO v_text FROM sidestep.automatic_texts WHERE tenant_id = p_tenant AND digest = p_digest;
     IF v_text.is_automatic IS NOT NULL THEN
@@ -56,17 +58,20 @@ BEGIN
     END IF;
     SELECT a.chat_id INTO v_chat FROM sidestep.chat_aliases a
      WHERE a.tenant_id = p_tenant AND a.account_id = p_account AND a.channel = p_channel AND a.jid = ANY (p_jids) LIMIT 1;
-    -- A greeting goes to who is new, or has not written for fourteen days. What is some seconds old is what it greets.
-    -- After an outage the ids say when they were recorded: later than all that was written in it.
-    RETURN NOT EXISTS (
-               SELECT FROM sidestep.messages m
-                WHERE m.tenant_id = p_tenant AND m.chat_id = v_chat
-                  AND m.id >= sidestep.milliseconds(p_at - interval '14 days') << 20 AND m.sent_at <= p_at - interval '10 seconds')
-           -- An away text goes to anybody.
-           OR EXISTS (SELECT FROM sidestep.automatic_sightings s
-                       WHERE s.tenant_id = p_tenant AND s.text_id = v_text.text_id AND sidestep.chat_now(p_tenant, s.chat_id) IS DISTINCT FROM v_chat);
+    -- A greeting goes to who is new, or has not written for fourteen days; a short one counts as such only where somebody is
+    -- new. What is some seconds old is what it greets. After an outage the ids say when messages were recorded: later than
+    -- all that was written in it.
+    v_greets := NOT EXISTS (
+        SELECT FROM sidestep.messages m
+         WHERE m.tenant_id = p_tenant AND m.chat_id = v_chat AND m.sent_at <= p_at - interval '10 seconds'
+           AND m.id >= CASE WHEN p_is_long THEN sidestep.milliseconds(p_at - interval '14 days') << 20 ELSE 0 END);
+    v_is_known_elsewhere := EXISTS (
+        SELECT FROM sidestep.automatic_sightings s
+         WHERE s.tenant_id = p_tenant AND s.text_id = v_text.text_id AND sidestep.chat_now(p_tenant, s.chat_id) IS DISTINCT FROM v_chat);
+    -- An away text goes to anybody. Few words may be a person's once, and not the same ones to each new customer.
+    RETURN CASE WHEN p_is_long THEN v_greets OR v_is_known_elsewhere ELSE v_greets AND v_is_known_elsewhere END;
 END $$;
-COMMENT ON FUNCTION sidestep.looks_automatic IS 'Whether what the owner''s phone has said right after a customer may be no word of the owner''s: it greets somebody new, or went to others, too; or the owner has said so.';
+COMMENT ON FUNCTION sidestep.looks_automatic IS 'Whether what the owner''s phone has said right after a customer may be no word of the owner''s: it greets somebody new, or went to others, too, and both where a person might have typed it; or the owner has said so.';
 
 CREATE FUNCTION sidestep.note_automatic(p_tenant bigint, p_chat bigint, p_message bigint, p_digest text, p_text text, p_was_obeyed boolean, p_now timestamptz)
 RETURNS bigint LANGUAGE plpgsql AS $$

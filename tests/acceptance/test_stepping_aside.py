@@ -419,6 +419,43 @@ async def test_a_change_of_mind_about_a_text_undoes_what_was_done_about_it(
     await assert_all_is_well(shop.dsn)
 
 
+async def test_a_short_greeting_is_suspect_with_the_second_new_customer_and_put_right_with_the_first(
+    shop: Shop, within: Callable[[float], str]
+) -> None:
+    other, third = "+5511988880002", "+5511988880003"
+    heard = await shop.chat(
+        *(customer("hello", at=within(0)), owner("How can we help?", id="first", at=within(1)), IDLE),
+        *(customer("price", id="lost"), IDLE, customer("hello", chat=other, at=within(5))),
+        *(owner("How can we help?", chat=other, id="second", at=within(6)), IDLE),
+        *(owner("/automatic yes", chat=OWNER), IDLE, customer("price", id="back"), IDLE),
+        *(customer("price", chat=third, id="3", at=within(10)),),
+        *(owner("How can we help?", chat=third, id="third", at=within(11)), IDLE),
+    )
+    assert heard.decided("first") == [Action.PAUSED]
+    assert heard.decided("lost") == [Action.IGNORED_PAUSED]
+    assert heard.decided("second") == heard.decided("third") == [Action.IGNORED_AUTOMATIC]
+    assert heard.decided("back") == heard.decided("3") == [Action.KEYWORD_REPLIED]
+    assert len([n for n in heard.notices if "/automatic yes" in n]) == 1
+
+
+async def test_the_same_few_words_to_customers_who_are_known_are_a_person_s(
+    shop: Shop, within: Callable[[float], str]
+) -> None:
+    chats = ["+5511988880001", "+5511988880002", "+5511988880003"]
+    known = [customer("hello", chat=chat, at=within(-600)) for chat in chats]
+    asked = [
+        line
+        for n, chat in enumerate(chats)
+        for line in (
+            customer("and now?", chat=chat, at=within(700 + 10 * n)),
+            owner("Yes!", chat=chat, id=f"{n}", at=within(701 + 10 * n)),
+            IDLE,
+        )
+    ]
+    heard = await shop.chat(*known, advance("10m"), IDLE, *asked)
+    assert [heard.decided(f"{n}") for n in range(3)] == [[Action.PAUSED]] * 3
+
+
 async def test_an_away_text_is_suspect_in_the_second_chat_and_put_right_in_the_first(
     shop: Shop, within: Callable[[float], str]
 ) -> None:

@@ -43,7 +43,8 @@ from storage.models import (
 )
 from tests.integration.store_world import NOW, SHOP, World
 
-POLICY = Policy(typing_speed=25.0)
+# The owner of the games answers every new customer with the same words and at once, as no person does.
+POLICY = Policy(typing_speed=25.0, learns_automatic=False)
 _PATIENCE_SECONDS = 60.0
 _A_MOMENT = (
     0.02  # seconds: enough for what PostgreSQL is doing; how much of it is done may differ from game to game

@@ -27,6 +27,7 @@ flows:
 pace: {{debounce: 0.4s, max_debounce: 2s, typing: true, chars_per_second: 2000, max_typing: 0.1s,
         per_chat: null, per_account: null, daily: null}}
 answer: {{loop_rounds: null, loop_repeats: null, same_answer: never}}
+takeover: {{learn_automatic: false}} # these owners say the same to each new customer, and at once
 http: {{port: 0}}
 log: {{format: json}}
 """

@@ -4,6 +4,7 @@ import fcntl
 import os
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ SETTINGS_FILE = "sidestep.conf"
 # sun_path is 104 bytes on macOS and 108 on Linux; the server appends "/.s.PGSQL.5432".
 _LONGEST_SOCKET_FOLDER = 86
 _ENOUGH_SHARED_MEMORY_BYTES = 256 << 20
+_IN_CRASH_RECOVERY = 4  # DBState, in PostgreSQL's pg_control.h
 _LOG_KEPT_SECONDS = 6 * 24 * 3600
 
 _SETTINGS = {
@@ -268,6 +270,17 @@ def is_stopping(layout: Layout) -> bool:
         return (layout.data / "postmaster.pid").read_text(encoding="utf-8").rstrip().endswith("stopping")
     except FileNotFoundError:
         return True
+
+
+def is_recovering(layout: Layout) -> bool:
+    """Whether the server on this folder replays what a crash has left, as its control file tells."""
+    try:
+        control = (layout.data / "global" / "pg_control").read_bytes()
+    except FileNotFoundError:
+        return False
+    # The state follows the system's identifier and two versions, in every PostgreSQL that we support.
+    state: int = struct.unpack_from("=i", control, 16)[0]
+    return state == _IN_CRASH_RECOVERY
 
 
 def is_postmaster(pid: int, layout: Layout) -> bool:

@@ -191,6 +191,8 @@ class EmbeddedPostgres:
             while time.monotonic() < give_up_at:
                 if not cluster.is_postmaster(pid, self._layout):
                     return
+                if wanted is signal.SIGINT and cluster.is_recovering(self._layout):
+                    break  # as in _ends_its_work
                 await asyncio.sleep(_POLL_SECONDS)
         raise EmbeddedStartFailed(
             f"a PostgreSQL left on {self._layout.folder} (process {pid}) does not stop; end it"
@@ -270,13 +272,24 @@ async def _end(process: asyncio.subprocess.Process, layout: Layout) -> None:
     process.send_signal(signal.SIGINT)  # fast shutdown
     if await _ends_in(process, _REACT_SECONDS):
         return
-    # One that has begun to stop may have much to write; one that has not will never begin.
-    if cluster.is_stopping(layout) and await _ends_in(process, _STOP_SECONDS):
+    if await _ends_its_work(process, layout):
         return
     process.send_signal(signal.SIGQUIT)
     if not await _ends_in(process, _QUIT_SECONDS):
         process.kill()
         await process.wait()
+
+
+async def _ends_its_work(process: asyncio.subprocess.Process, layout: Layout) -> bool:
+    """One that has begun to stop may have much to write; one that has not will never begin.
+
+    One that replays what a crash has left has nothing to write, and waits for itself without end.
+    """
+    give_up_at = time.monotonic() + _STOP_SECONDS
+    while time.monotonic() < give_up_at and cluster.is_stopping(layout) and not cluster.is_recovering(layout):
+        if await _ends_in(process, _QUIT_SECONDS):
+            return True
+    return False
 
 
 async def _ends_in(process: asyncio.subprocess.Process, seconds: float) -> bool:

@@ -213,6 +213,24 @@ async def test_a_killed_server_is_started_again_under_the_same_address(folder: P
         await database.close()
 
 
+async def test_a_server_that_recovers_from_a_crash_stops_all_the_same(folder: Path) -> None:
+    server = EmbeddedPostgres(folder)
+    async with connected(await server.start()) as connection:
+        await connection.execute("CREATE TABLE kept AS SELECT 1 AS n")
+        # It ends all its others, and replays what it has written.
+        os.kill(connection.get_server_pid(), signal.SIGKILL)
+
+        async def is_cut_off() -> bool:
+            return connection.is_closed()
+
+        await until(is_cut_off)
+    async with asyncio.timeout(DEADLINE_SECONDS / 2):
+        await server.stop()
+    async with connected(await server.start()) as connection:
+        assert await connection.fetchval("SELECT n FROM kept") == 1
+    await server.stop()
+
+
 async def test_a_folder_in_use_is_refused_by_name_of_its_holder_or_shared(folder: Path) -> None:
     async with daemon(folder) as (process, dsn):
         with pytest.raises(DataFolderInUse, match=f"process {process.pid}"):

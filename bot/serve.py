@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
-from bot.clock import SystemClock
+from bot.clock import Clock, SystemClock
 from bot.commands import replica_of, store_of
 from bot.config import Config, warnings
 from bot.daemon import Daemon, stop_on_signals
@@ -16,7 +17,7 @@ from bot.http.server import listen
 from bot.http.server import serve as serve_http
 from bot.metrics import Metrics
 from bot.pair import TerminalPairing
-from bot.wiring import ingest, keeper_of, whatsapp, wire
+from bot.wiring import MakeTransport, ingest, keeper_of, whatsapp, wire
 from storage.database import Database
 
 log = structlog.get_logger(__name__)
@@ -26,8 +27,10 @@ _CONNECTIONS = 12
 _STORE_SECONDS = 6.0
 """How long a stop waits for a database that hangs. With the embedded server's stop it stays below ten seconds."""
 
+Platform = Callable[[Config, Database, Clock], MakeTransport]
 
-async def serve(config: Config) -> None:
+
+async def serve(config: Config, platform: Platform = whatsapp) -> None:
     """Run until SIGTERM or SIGINT. Raises what the command line tells: a busy port, a database, an account in use."""
     for warning in warnings(config):
         log.warning("configuration", place=warning.place, problem=warning.message, hint=warning.hint)
@@ -40,7 +43,7 @@ async def serve(config: Config) -> None:
             replica_of(config) as replica,
             stop_on_signals() as stop,
         ):
-            make = whatsapp(config, database, clock)
+            make = platform(config, database, clock)
             keeper = keeper_of(config, database)
             pairing = TerminalPairing()
             async with wire(

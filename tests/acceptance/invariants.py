@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from storage.models import Action
 from tests.conftest import connected
 
 RECORDED_TEXTS = """
@@ -34,6 +35,12 @@ SELECT m.external_id FROM sidestep.decisions d
 """
 UNSETTLED = "SELECT id, status FROM sidestep.outbox WHERE status IN ('queued', 'sending')"
 RECORDED = "SELECT external_id FROM sidestep.messages WHERE author = 'customer'"
+ACTIONS = """
+SELECT m.external_id, array_agg(d.action_taken ORDER BY d.event_type) AS actions
+  FROM sidestep.decisions d
+  JOIN sidestep.messages m ON (m.tenant_id, m.chat_id, m.id) = (d.tenant_id, d.chat_id, d.message_id)
+ WHERE d.event_type IN ('message', 'live') GROUP BY 1
+"""
 # What the owner is told is fenced by nothing.
 BY_STATUS = "SELECT status, count(*) FROM sidestep.outbox WHERE epoch IS NOT NULL GROUP BY status"
 
@@ -56,6 +63,13 @@ async def recorded_ids(dsn: str) -> list[str]:
     """The ids of the customers' messages."""
     async with connected(dsn) as connection:
         return [row["external_id"] for row in await connection.fetch(RECORDED)]
+
+
+async def actions(dsn: str) -> dict[str, list[Action]]:
+    """What was decided about each message, by its id."""
+    async with connected(dsn) as connection:
+        rows = await connection.fetch(ACTIONS)
+    return {row["external_id"]: [Action(a) for a in row["actions"]] for row in rows}
 
 
 async def outbox_by_status(dsn: str) -> dict[str, int]:

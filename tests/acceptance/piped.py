@@ -1,8 +1,8 @@
-"""`python -m tests.acceptance.piped DSN CONFIG`: a daemon whose platform is whoever holds its pipes.
+"""`python -m tests.acceptance.piped DSN CONFIG`: `sidestep run` whose platform is whoever holds its pipes.
 
-All of `sidestep run` but WhatsApp and the HTTP port. It reads a line for each message that arrives, `{"id", "chat",
-"text"}`, and writes one for all that the platform sees: `{"connected": true}`, and `{"sent": text, "chat": number}` at
-the start of a send. To `{"ready": true}` it answers as /readyz would.
+It reads a line for each message that arrives, `{"id", "chat", "text"}`, with `"from": "owner"` where it is the owner's,
+and writes one for all that the platform sees: `{"connected": true}`, and `{"sent": text, "chat": number}` at the start
+of a send. Its HTTP port is a free one; the log tells which.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from typing import Any
 import orjson
 
 from bot import logs
-from bot.clock import SystemClock
-from bot.config import load
-from bot.daemon import Daemon, stop_on_signals
-from bot.http.health import read_readiness
+from bot.clock import Clock, SystemClock
+from bot.config import Config, load
 from bot.roles import phone_jid
+from bot.serve import serve
 from bot.simulation import number_of
-from bot.transports.base import ConnectionChanged, Content, Deliver, PairingCode, Sent, TransportEvent
+from bot.transports.base import ConnectionChanged, Content, Deliver, Sent, TransportEvent
 from bot.transports.memory import MemoryTransport
-from bot.wiring import wire
+from bot.wiring import MakeTransport
 from storage.database import Database
 from storage.models import Account, Address, ExternalId, InboundMessage, Jid
 
@@ -45,11 +44,6 @@ class PipedTransport(MemoryTransport):
         return await super().send(to, prepared)
 
 
-class NobodyPairs:
-    def show(self, account: Account, code: PairingCode) -> None:
-        """This platform needs no phone."""
-
-
 def _say(**line: Any) -> None:
     # At once, so that a kill finds nothing unsaid.
     sys.stdout.buffer.write(orjson.dumps(line) + b"\n")
@@ -58,43 +52,40 @@ def _say(**line: Any) -> None:
 
 async def main(dsn: str, config_file: Path) -> None:
     logs.setup(format="json")
+    variables = {"DATABASE_URL": dsn, "SIDESTEP__HTTP__PORT": "0"}
+    config = load(config_file, environ=variables, dotenv=config_file.with_name("none"))
     clock = SystemClock()
     transports: list[PipedTransport] = []
 
-    def make(account: Account) -> PipedTransport:
-        transports.append(PipedTransport(clock.now))
-        return transports[-1]
+    def platform(_: Config, __: Database, ___: Clock) -> MakeTransport:
+        def make(account: Account) -> PipedTransport:
+            transports.append(PipedTransport(clock.now))
+            return transports[-1]
 
-    database = await Database.open(dsn)
-    config = load(config_file, environ={}, dotenv=config_file.with_name("none"))
+        return make
+
+    reading = asyncio.create_task(_read(transports, phone_jid(config.tenants[0].owner), clock))
     try:
-        async with (
-            stop_on_signals() as stop,
-            wire(config, database, clock, make, NobodyPairs(), stand_by=True) as daemon,
-        ):
-            reading = asyncio.create_task(_read(daemon, transports, clock))
-            await daemon.run(stop)
-            reading.cancel()
+        await serve(config, platform)
     finally:
-        await database.close()
+        reading.cancel()
 
 
-async def _read(daemon: Daemon, transports: list[PipedTransport], clock: SystemClock) -> None:
+async def _read(transports: list[PipedTransport], owner: Jid, clock: SystemClock) -> None:
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
     )
     while line := await reader.readline():
         told = orjson.loads(line)
-        if "ready" in told:
-            _say(**(await read_readiness(daemon)).as_json())
-            continue
         chat = Address(jid=phone_jid(told["chat"]))
+        from_owner = told.get("from") == "owner"
         transports[-1].arrive(
             InboundMessage(
                 external_id=ExternalId(told["id"]),
                 chat=chat,
-                sender=chat,
+                sender=Address(jid=owner) if from_owner else chat,
+                from_me=from_owner,
                 text=told["text"],
                 sent_at=clock.now(),
             )

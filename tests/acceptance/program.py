@@ -68,6 +68,13 @@ class Program:
         self._said += line
         return line.decode()
 
+    async def lines(self) -> AsyncIterator[str]:
+        """Its results as they come, to their end; a line that a kill has cut is left."""
+        assert self._process.stdout is not None
+        while (line := await self._process.stdout.readline()).endswith(b"\n"):
+            self._said += line
+            yield line.decode()
+
     async def logged(self, event: str, *, times: int = 1, **keys: object) -> dict[str, Any]:
         """The first line of its log about this event, with these keys; `times` 2: the second one. Fails at the end."""
         wanted = {"event": event, **keys}

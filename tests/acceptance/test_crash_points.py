@@ -20,16 +20,9 @@ from tests.acceptance.conversation import (
     customer,
     owner,
 )
-from tests.acceptance.invariants import assert_all_is_well, outbox_by_status
-from tests.conftest import connected
+from tests.acceptance.invariants import actions, assert_all_is_well, outbox_by_status
 
 CHATS, TAKEN = range(6), (0, 1)
-ACTIONS = """
-SELECT m.external_id, array_agg(d.action_taken ORDER BY d.event_type) AS actions
-  FROM sidestep.decisions d
-  JOIN sidestep.messages m ON (m.tenant_id, m.chat_id, m.id) = (d.tenant_id, d.chat_id, d.message_id)
- WHERE d.event_type IN ('message', 'live') GROUP BY 1
-"""
 # What may have started: a claim is for one send, and each chat makes one at a time.
 IN_DOUBT = {Point.CLAIMED, Point.SENT}
 
@@ -60,12 +53,6 @@ async def died(conversation: Conversation) -> Transcript:
     transcript = await conversation.ended()
     assert transcript.code == -signal.SIGKILL, transcript.err
     return transcript
-
-
-async def actions(dsn: str) -> dict[str, list[Action]]:
-    async with connected(dsn) as connection:
-        rows = await connection.fetch(ACTIONS)
-    return {row["external_id"]: [Action(a) for a in row["actions"]] for row in rows}
 
 
 async def assert_the_day_is_whole(shop: Shop, *runs: Transcript) -> None:

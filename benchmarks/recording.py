@@ -18,6 +18,7 @@ from bot.marks import Mark
 from bot.roles import phone_jid
 from bot.wiring import seed
 from storage.database import Database
+from storage.errors import StoreUnavailable
 from storage.messages import MessageStore
 from storage.models import (
     Address,
@@ -56,8 +57,8 @@ class _Waiting:
     def receipts(self, changes: Sequence[StatusChange]) -> None:
         pass
 
-    def store_failed(self) -> None:
-        raise AssertionError("the store does not take messages")
+    def store_failed(self, trouble: StoreUnavailable) -> None:
+        raise AssertionError("the store does not take messages") from trouble
 
     def store_works(self, seconds: float) -> None:
         pass

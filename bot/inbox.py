@@ -63,7 +63,7 @@ class Recipient(Protocol):
 
     def receipts(self, changes: Sequence[StatusChange]) -> None: ...
 
-    def store_failed(self) -> None: ...
+    def store_failed(self, trouble: StoreUnavailable) -> None: ...
 
     def store_works(self, seconds: float) -> None: ...
 
@@ -89,6 +89,7 @@ class Inbox:
         self._said: deque[Entry] = deque()
         self._receipts: deque[Entry] = deque()
         self._stored_at = 0.0
+        self._trouble: str | None = None
         self._filled = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -136,13 +137,19 @@ class Inbox:
             try:
                 await self._store(entries)
             except StoreUnavailable as exc:
-                log.warning("store_unavailable", waiting=len(self), error=str(exc))
-                self._recipient.store_failed()
+                self._tell(exc)
+                self._recipient.store_failed(exc)
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
-                self._stored_at = monotonic()
+                self._stored_at, self._trouble = monotonic(), None
                 self._recipient.store_works(self._stored_at - entries[0].put_at)
                 return
+
+    def _tell(self, trouble: StoreUnavailable) -> None:
+        # Once for each kind of it: five lines a second would fill a disk that is full already.
+        if trouble.kind != self._trouble:
+            self._trouble = trouble.kind
+            log.warning("store_unavailable", waiting=len(self), error=str(trouble))
 
     async def _store(self, entries: Sequence[Entry]) -> None:
         arrivals = [e.item for e in entries if isinstance(e.item, Arrival)]
@@ -174,10 +181,19 @@ class Inbox:
         assert isinstance(arrival, Arrival)  # noqa: S101  only arrivals are recorded
         # An error that nobody has foreseen is a mistake of ours: its place is worth knowing.
         unforeseen = None if isinstance(error, BadArrival) else error
-        log.error("message_quarantined", error=type(error.__cause__ or error).__name__, exc_info=unforeseen)
         reason = str(error) if isinstance(error, BadArrival) else f"{type(error).__name__}: {error}"
-        await self._messages.quarantine(self._account, arrival.event, reason, self._clock.now())
+        await self._put_aside(arrival, reason)
+        log.error("message_quarantined", error=type(error.__cause__ or error).__name__, exc_info=unforeseen)
         self._recipient.quarantined(arrival, entries[0].mark)
+
+    async def _put_aside(self, arrival: Arrival, reason: str) -> None:
+        try:
+            await self._messages.quarantine(self._account, arrival.event, reason, self._clock.now())
+        except StoreUnavailable:
+            raise
+        except Exception as exc:
+            # It is not the message: a disk over its quota, or turned read-only, has no error of its own.
+            raise StoreUnavailable(f"nothing can be written: {type(exc).__name__}") from exc
 
     async def _store_receipts(self, receipts: list[Receipt]) -> None:
         for together in _together(chain.from_iterable(map(_parts, receipts))):

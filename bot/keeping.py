@@ -18,6 +18,7 @@ from bot.past import Past
 from bot.policy import Policy
 from bot.roles import Roles
 from bot.transports.base import Deliver, History, TransportEvent
+from storage.errors import StoreUnavailable
 from storage.messages import MessageStore
 from storage.models import Account, Arrival, InboundMessage, Merge, Receipt, Recorded, StatusChange, Tenant
 from storage.outbox import OutboxStore
@@ -81,6 +82,6 @@ class Keeper:
 
     def receipts(self, changes: Sequence[StatusChange]) -> None: ...
 
-    def store_failed(self) -> None: ...
+    def store_failed(self, trouble: StoreUnavailable) -> None: ...
 
     def store_works(self, seconds: float) -> None: ...

@@ -40,6 +40,7 @@ from bot.transports.base import History, Transport
 from bot.upkeep import Upkeep
 from bot.watch import Watch
 from flows.registry import Flows
+from storage.errors import StoreUnavailable
 from storage.models import (
     GROUP_SERVER,
     MEDIA,
@@ -96,7 +97,7 @@ class Pipeline:
         self._checks_owner = account.name == tenant.instance_name
         self._marks = HumanMarks()
         self._chats = KnownChats()
-        self._store_failed = False
+        self._store_trouble: StoreUnavailable | None = None
         self._recovering: asyncio.Task[None] | None = None
         self._pausing: set[asyncio.Task[None]] = set()
         self.breaker = Breaker(clock, self._roles.is_own)
@@ -272,22 +273,22 @@ class Pipeline:
                 )
             )
 
-    def store_failed(self) -> None:
+    def store_failed(self, trouble: StoreUnavailable) -> None:
         """A flush failed. Its commit may have succeeded all the same: see `store_works`."""
-        self._store_failed = True
+        self._store_trouble = trouble
 
     def store_works(self, seconds: float) -> None:
         """A flush succeeded, `seconds` after its first message arrived."""
         self._metrics.observe_record(seconds)
-        if self._store_failed:
+        if self._store_trouble is not None:
             # What looks like a repeat may be our own first try, whose answer was lost: take up all that is open.
-            self._store_failed = False
+            self._store_trouble = None
             self._recovering = asyncio.create_task(self.recover())
 
     @property
-    def is_store_failing(self) -> bool:
-        """Whether what has arrived is waiting for a store that does not take it."""
-        return self._store_failed
+    def store_trouble(self) -> StoreUnavailable | None:
+        """Why the store does not take what has arrived; None while it does."""
+        return self._store_trouble
 
     async def start(self) -> None:
         """Go on where the last daemon ended, but in chats whose owner wants them to go on from now."""

@@ -41,6 +41,15 @@ UNAVAILABLE = (
 )
 # An administrator has closed the database to connections, and will open it again.
 _TAKES_NOBODY = asyncpg.ObjectNotInPrerequisiteStateError.sqlstate
+# What to do, where the server itself tells what it lacks.
+_ADVICE = (
+    (asyncpg.DiskFullError, "its disk is full: make room there"),
+    (
+        asyncpg.TooManyConnectionsError,
+        "it takes no further connection: end some of other programs, or raise max_connections or the role's own limit",
+    ),
+    (asyncpg.LockNotAvailableError, "another program holds a lock on our rows: end its transaction"),
+)
 _REFUSED = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
@@ -242,9 +251,12 @@ def _using(address: Address) -> Iterator[None]:
 
 
 def _unavailable(address: Address, exc: BaseException) -> StoreUnavailable:
+    advice = next(
+        (told for kind, told in _ADVICE if isinstance(exc, kind)), "check that it runs and has room"
+    )
     return StoreUnavailable(
-        f"the database at {address.place} is unavailable now: {_reason(exc)}; "
-        "check that it runs and has room, the call can be repeated"
+        f"the database at {address.place} is unavailable now: {_reason(exc)}; {advice}, the call can be repeated",
+        advice=advice,
     )
 
 

@@ -24,7 +24,18 @@ class StorageError(Exception):
 
 
 class StoreUnavailable(StorageError):
-    """The store cannot be reached, read or written now; nothing of the failed call was kept."""
+    """The store cannot be reached, read or written now; nothing of the failed call was kept.
+
+    `kind` is the failure in one word, `advice` what to do; neither quotes anything.
+    """
+
+    def __init__(self, message: str, *, advice: str = "check that it runs and has room") -> None:
+        super().__init__(message)
+        self.advice = advice
+
+    @property
+    def kind(self) -> str:
+        return type(self.__cause__ or self).__name__
 
 
 class LoginRefused(StoreUnavailable):

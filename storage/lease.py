@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
+import asyncpg
+
 from storage.database import Connection, Database, is_lost
-from storage.errors import StorageError
+from storage.errors import StorageError, StoreUnavailable
 from storage.models import Account
 
 NONE = 0
@@ -72,12 +74,16 @@ class Leases:
         To be repeated several times within `lasts`. Raises StoreUnavailable; then what is ours is not known.
         """
         connection = await self._session()
-        with self._database.calling(connection):
-            rows = await connection.fetch(
-                KEEP, [lease.account.tenant_id for lease in self.each],
-                [lease.account.account_id for lease in self.each], [lease.fence for lease in self.each],
-                not self._is_known_to_session, self._holder, self._lasts, self._to_serve,
-            )  # fmt: skip
+        try:
+            with self._database.calling(connection):
+                rows = await connection.fetch(
+                    KEEP, [lease.account.tenant_id for lease in self.each],
+                    [lease.account.account_id for lease in self.each], [lease.fence for lease in self.each],
+                    not self._is_known_to_session, self._holder, self._lasts, self._to_serve,
+                )  # fmt: skip
+        except asyncpg.PostgresError as exc:
+            # Where this small row cannot be written nothing can, whatever the server calls it.
+            raise StoreUnavailable(f"the leases cannot be written: {type(exc).__name__}") from exc
         self._is_known_to_session = True
         found = {row["n"]: row for row in rows}
         for n, lease in enumerate(self.each, start=1):

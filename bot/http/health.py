@@ -16,11 +16,12 @@ DATABASE_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseHealth:
-    """The database as of one look. `error` is the kind of the failure, never its text."""
+    """The database as of one look. `error` is the kind of the failure, never its text; `advice` what to do."""
 
     ok: bool
     since: datetime
     error: str | None = None
+    advice: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,7 @@ class Readiness:
                 "ok": self.database.ok,
                 "since": self.database.since.isoformat(),
                 "error": self.database.error,
+                "advice": self.database.advice,
             },
             "accounts": {account.name: _connection_json(account.connection) for account in self.accounts},
         }

@@ -1,4 +1,4 @@
-"""A PostgreSQL that hangs: its processes are stopped where they stand, and go on afterwards whatever happens."""
+"""A PostgreSQL that hangs, or dies: its processes are stopped where they stand and go on afterwards, or are killed."""
 
 from __future__ import annotations
 
@@ -29,6 +29,14 @@ def frozen(folder: Path) -> Iterator[None]:
     finally:
         for pid in stopped:
             _tell(pid, signal.SIGCONT)
+
+
+def kill_server(folder: Path) -> None:
+    """All its processes at once, as when the power fails."""
+    server = server_of(folder)
+    os.kill(server, signal.SIGSTOP)  # it makes no further process then
+    for pid in (*_children(server), server):
+        _tell(pid, signal.SIGKILL)
 
 
 def _tell(pid: int, number: signal.Signals) -> None:

@@ -39,7 +39,7 @@ ACTIONS = """
 SELECT m.external_id, array_agg(d.action_taken ORDER BY d.event_type) AS actions
   FROM sidestep.decisions d
   JOIN sidestep.messages m ON (m.tenant_id, m.chat_id, m.id) = (d.tenant_id, d.chat_id, d.message_id)
- WHERE d.event_type IN ('message', 'live') GROUP BY 1
+ WHERE d.event_type IN ('message', 'live') AND d.action_taken IS NOT NULL GROUP BY 1
 """
 # What the owner is told is fenced by nothing.
 BY_STATUS = "SELECT status, count(*) FROM sidestep.outbox WHERE epoch IS NOT NULL GROUP BY status"
@@ -66,7 +66,7 @@ async def recorded_ids(dsn: str) -> list[str]:
 
 
 async def actions(dsn: str) -> dict[str, list[Action]]:
-    """What was decided about each message, by its id."""
+    """What was decided about each message, by its id; what is open is not there."""
     async with connected(dsn) as connection:
         rows = await connection.fetch(ACTIONS)
     return {row["external_id"]: [Action(a) for a in row["actions"]] for row in rows}

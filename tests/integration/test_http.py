@@ -85,7 +85,7 @@ class TestHealth:
         assert answer.json() == {
             "ready": True,
             "advice": None,
-            "database": {"ok": True, "since": "2026-11-23T08:00:00+00:00", "error": None},
+            "database": {"ok": True, "since": "2026-11-23T08:00:00+00:00", "error": None, "advice": None},
             "accounts": {
                 "shop": {
                     "state": "connected",

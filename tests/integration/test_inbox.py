@@ -63,7 +63,7 @@ class Ear:
     def receipts(self, changes: Sequence[StatusChange]) -> None:
         self.changes += changes
 
-    def store_failed(self) -> None:
+    def store_failed(self, trouble: StoreUnavailable) -> None:
         self.heard.append("failed")
 
     def store_works(self, seconds: float) -> None:

@@ -17,6 +17,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+_BETWEEN_BYTES_SECONDS = 0.02
+
 Json = dict[str, Any]
 
 
@@ -67,7 +69,12 @@ class NeverAnswers:
     """Nothing comes until the client gives up."""
 
 
-Script = Says | Refuses | Sends | HangsUp | NeverAnswers
+@dataclass(frozen=True, slots=True)
+class Trickles:
+    """An answer that goes on byte by byte and comes to no end, until the client gives up."""
+
+
+Script = Says | Refuses | Sends | HangsUp | NeverAnswers | Trickles
 
 
 @dataclass(slots=True, kw_only=True)
@@ -156,6 +163,8 @@ class AIServer:
             case NeverAnswers():
                 await _gone(request, call)
                 return Response(status_code=499)
+            case Trickles():
+                return StreamingResponse(_endless(call), media_type="application/json")
 
 
 async def _gone(request: Request, call: Call, within: float | None = None) -> None:
@@ -168,6 +177,16 @@ async def _gone(request: Request, call: Call, within: float | None = None) -> No
 
 async def _half() -> AsyncIterator[bytes]:
     yield b'{"id": '
+
+
+async def _endless(call: Call) -> AsyncIterator[bytes]:
+    try:
+        yield b'{"id": "'
+        while True:
+            yield b"x"
+            await asyncio.sleep(_BETWEEN_BYTES_SECONDS)
+    finally:
+        call.hung_up.set()
 
 
 def _objection(call: Call) -> str | None:

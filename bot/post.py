@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -21,6 +22,9 @@ from storage.lease import Lease
 log = structlog.get_logger(__name__)
 
 _PERIOD_SECONDS = 0.25
+
+_STEPS_BACK = timedelta(seconds=5)
+"""By then who has woken up, and logged in before it looked at its lease, has looked, and left."""
 
 
 class Post:
@@ -37,6 +41,8 @@ class Post:
         self._metrics = metrics
         self._fence = lease.fence
         self._since = clock.now()
+        self._returns_at: datetime | None = None
+        self._has_returned = False
 
     @property
     def connection(self) -> Connection:
@@ -57,6 +63,10 @@ class Post:
         """Step down where another has the account by now, take it up where it has come to us."""
         if self.line is not None and self._lease.fence != self._fence:
             await self._step_down()
+        elif self.line is not None and self._is_to_return(self.line):
+            log.warning("account_taken_back", account=self.name)
+            await self.line.stop(patience=None)
+            self.line = None
         if self.line is None and self._lease.is_ours:
             await self._take_up(group)
 
@@ -65,8 +75,21 @@ class Post:
         if self.line is not None:
             await self.line.stop(patience)
 
+    def _is_to_return(self, line: Line) -> bool:
+        """Once for each lease: the session was taken from us, while the lease is ours.
+
+        A daemon that was frozen, and another has replaced, finds its connection lost when it wakes up, and its library
+        logs in at once. Who takes the session again is a program that knows of no lease.
+        """
+        if self._has_returned or line.connection.state is not ConnectionState.REPLACED:
+            return False
+        self._returns_at = self._returns_at or self._clock.now() + _STEPS_BACK
+        self._has_returned = self._clock.now() >= self._returns_at
+        return self._has_returned
+
     async def _take_up(self, group: asyncio.TaskGroup) -> None:
-        self._fence = self._lease.fence
+        if self._lease.fence != self._fence:
+            self._fence, self._returns_at, self._has_returned = self._lease.fence, None, False
         self.line = await until_stored(lambda: self._make(self._lease))
         log.info("account_taken_up", account=self.name, fence=self._fence)
         await self.line.start(group)

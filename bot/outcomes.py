@@ -113,13 +113,15 @@ async def apply(
 async def _change(connection: Connection, sessions: SessionStore, effect: StateChange, now: datetime) -> None:
     match effect:
         case Pause():
-            await sessions.pause(connection, effect.chat_id, effect.reason, now, effect.until)
+            await sessions.pause(
+                connection, effect.chat_id, effect.reason, effect.asked_at or now, effect.until
+            )
         case Resume():
             await sessions.resume(connection, effect.chat_id, effect.asked, effect.asked_at, now)
         case ResumeAfter():
             await sessions.resume_after(connection, effect.chat_id, effect.silence)
         case Exclude():
-            await sessions.exclude(connection, effect.chat_id, effect.excluded)
+            await sessions.exclude(connection, effect.chat_id, effect.excluded, effect.asked_at)
         case OptOut():
             await sessions.opt_out(connection, effect.chat_id, effect.out, now)
         case Away():
@@ -127,7 +129,7 @@ async def _change(connection: Connection, sessions: SessionStore, effect: StateC
         case Reset():
             await sessions.reset(connection, effect.chat_id, now)
         case GlobalPause():
-            await sessions.set_global_pause(connection, effect.paused, now)
+            await sessions.set_global_pause(connection, effect.paused, effect.asked_at)
         case _:
             assert_never(effect)
 

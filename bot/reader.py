@@ -75,6 +75,9 @@ class StoreReader:
     async def global_pause(self) -> bool:
         return await self._sessions.global_pause()
 
+    async def global_since(self) -> datetime | None:
+        return await self._sessions.global_since()
+
     async def automatic_texts(self) -> Sequence[AutomaticText]:
         return await AutomaticStore(self._database, self._tenant_id).texts()
 

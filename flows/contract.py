@@ -79,11 +79,15 @@ class Tell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """Fall silent in a chat; `until` None stays until lifted (or, for a handoff, until the owner has been idle)."""
+    """Fall silent in a chat; `until` None stays until lifted (or, for a handoff, until the owner has been idle).
+
+    `asked_at` is when a command for it was written, None: it is the bot's own doing, now.
+    """
 
     chat_id: ChatId
     reason: PauseReason = PauseReason.MANUAL_PAUSE
     until: datetime | None = None
+    asked_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +112,7 @@ class Exclude:
     """Never answer in a chat (`excluded` False takes it back)."""
 
     chat_id: ChatId
+    asked_at: datetime
     excluded: bool = True
 
 
@@ -124,6 +129,7 @@ class GlobalPause:
     """Fall silent in, or return to, every chat of the tenant."""
 
     paused: bool
+    asked_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +207,10 @@ class Reader(Protocol):
         """Whether every chat of the tenant is paused."""
         ...
 
+    async def global_since(self) -> datetime | None:
+        """When the last word on that was written; None: never."""
+        ...
+
     async def automatic_texts(self) -> Sequence[AutomaticText]:
         """The texts from the owner's phone that may be automatic, oldest first."""
         ...
@@ -268,6 +278,11 @@ class Turn:
     def text(self) -> str:
         """All texts of the burst, a line each."""
         return "\n".join(m.text for m in self.messages if m.text)
+
+    @property
+    def written_at(self) -> datetime:
+        """When the last message was written, which may have come late; no clock makes it later than now."""
+        return min(self.messages[-1].sent_at, self.now)
 
     @property
     def closed(self) -> Closed | None:

@@ -335,7 +335,8 @@ class Session:
     `epoch` rises with every takeover, pause, resume, exclusion, opt-out and reset; an answer that
     was begun under an older epoch is never sent. `global_pause` is the tenant's. Until `away_until` the customer
     need not be told again that the business is closed. `idle_after` is the owner's silence that ends a takeover
-    here, None: none does. `returns_at` is when the clock ends the pause, None: never. `resume_mode` None: from the
+    here, None: none does. `returns_at` is when the clock ends the pause, None: never. `excluded_at` and
+    `resumed_at` are when the last words on exclusion and on coming back were written. `resume_mode` None: from the
     last after a restart, from now after a pause.
     """
 
@@ -348,12 +349,20 @@ class Session:
     last_human_at: datetime | None = None
     last_human_id: MessageId | None = None
     is_excluded: bool = False
+    excluded_at: datetime | None = None
+    resumed_at: datetime | None = None
     opted_out_at: datetime | None = None
     global_pause: bool = False
     away_until: datetime | None = None
     idle_after: timedelta | None = None
     returns_at: datetime | None = None
     resume_mode: ResumeMode | None = None
+
+    @property
+    def commanded_at(self) -> datetime | None:
+        """When the last command on the pause was written; None where none is known."""
+        by_hand = self.paused_at if self.pause_reason is PauseReason.MANUAL_PAUSE else None
+        return max((at for at in (by_hand, self.resumed_at) if at is not None), default=None)
 
     def human_since(self, message: Message) -> bool:
         """Whether a human wrote here after that message was written, which may have come late."""

@@ -34,7 +34,7 @@ _RESUMES_PER_RUN = 500
 SUMMARY = """
 SELECT c.chat_id, s.reply_jid, c.jid, coalesce(p.push_name, c.name) AS name, p.phone, c.is_group, s.last_message_at,
        s.last_message_id, s.epoch, s.is_paused, s.pause_reason, s.paused_at, s.paused_until, s.last_human_at,
-       s.last_human_id, s.is_excluded, s.opted_out_at, s.away_until,
+       s.last_human_id, s.is_excluded, s.excluded_at, s.opted_out_at, s.away_until, s.resumed_at,
        sidestep.resume_mode(t.resume_mode, s.resume_mode) AS resume_mode,
        sidestep.idle_after(t.auto_resume_after, s.auto_resume_after) AS idle_after,
        sidestep.returns_at(s.pause_reason, s.paused_at, s.paused_until, s.last_human_at,
@@ -71,13 +71,14 @@ FIND_BY_NAME = SUMMARY + (
 GLOBAL_PAUSE = (
     "SELECT coalesce(bool_or(is_paused), false) FROM sidestep.processing_state WHERE tenant_id = $1"
 )
+GLOBAL_SINCE = "SELECT greatest(paused_at, resumed_at) FROM sidestep.processing_state WHERE tenant_id = $1"
 
 LIDS_OF = "SELECT jid, lid FROM sidestep.contacts WHERE tenant_id = $1 AND jid = ANY ($2) AND lid IS NOT NULL"
 
 CHANGE_PAUSE = "SELECT sidestep.change_pause($1, $2, $3, $4, $5)"
 TAKE_OVER = "SELECT sidestep.take_over($1, $2, $3, $4)"
 CALL_BACK = "SELECT sidestep.call_back($1, $2, $3, $4, $5)"
-EXCLUDE = "SELECT sidestep.exclude($1, $2, $3)"
+EXCLUDE = "SELECT sidestep.exclude($1, $2, $3, $4)"
 OPT_OUT = "SELECT sidestep.opt_out($1, $2, $3, $4)"
 RESUME_AFTER = """
 UPDATE sidestep.chat_state SET auto_resume_after = $3
@@ -160,6 +161,11 @@ class SessionStore:
     async def global_pause(self) -> bool:
         return bool(await self._database.fetchval(GLOBAL_PAUSE, self._tenant_id))
 
+    async def global_since(self) -> datetime | None:
+        """When the last word on the global pause was written; None: never."""
+        since: datetime | None = await self._database.fetchval(GLOBAL_SINCE, self._tenant_id)
+        return since
+
     async def resume_due(self, now: datetime, connection: Connection | None = None) -> list[Resumed]:
         """End the pauses whose time has come; each is ended once, however many ask."""
         rows = await (connection or self._database).fetch(RESUME_DUE, self._tenant_id, now, _RESUMES_PER_RUN)
@@ -185,11 +191,11 @@ class SessionStore:
         connection: Connection,
         chat_id: ChatId,
         reason: PauseReason,
-        now: datetime,
+        at: datetime,
         until: datetime | None,
     ) -> None:
-        """What leads to this pause has happened; where the table of states has no way to it, nothing changes."""
-        await connection.execute(CHANGE_PAUSE, self._tenant_id, chat_id, PAUSING[reason], now, until)
+        """What leads to this pause happened at that time; what the table of states does not have changes nothing."""
+        await connection.execute(CHANGE_PAUSE, self._tenant_id, chat_id, PAUSING[reason], at, until)
 
     async def take_over(self, connection: Connection, chat_id: ChatId, at: datetime, now: datetime) -> None:
         """A human has spoken at that time, in words that are not recorded."""
@@ -205,8 +211,9 @@ class SessionStore:
         """
         await connection.execute(CALL_BACK, self._tenant_id, chat_id, asked, asked_at, now)
 
-    async def exclude(self, connection: Connection, chat_id: ChatId, excluded: bool) -> None:
-        await connection.execute(EXCLUDE, self._tenant_id, chat_id, excluded)
+    async def exclude(self, connection: Connection, chat_id: ChatId, excluded: bool, at: datetime) -> None:
+        """Somebody has said so at that time."""
+        await connection.execute(EXCLUDE, self._tenant_id, chat_id, excluded, at)
 
     async def opt_out(self, connection: Connection, chat_id: ChatId, out: bool, now: datetime) -> None:
         """The customer wants no more automatic messages, or (`out` False) wants them again."""
@@ -224,8 +231,9 @@ class SessionStore:
         """Archive the active thread; the next message begins a new one."""
         await connection.execute(RESET, self._tenant_id, chat_id, now)
 
-    async def set_global_pause(self, connection: Connection, paused: bool, now: datetime) -> None:
-        await connection.execute(SET_GLOBAL_PAUSE, self._tenant_id, paused, now)
+    async def set_global_pause(self, connection: Connection, paused: bool, at: datetime) -> None:
+        """Somebody has said so at that time."""
+        await connection.execute(SET_GLOBAL_PAUSE, self._tenant_id, paused, at)
 
 
 def session_of(row: asyncpg.Record) -> Session:
@@ -240,6 +248,8 @@ def session_of(row: asyncpg.Record) -> Session:
         last_human_at=row["last_human_at"],
         last_human_id=row["last_human_id"],
         is_excluded=row["is_excluded"],
+        excluded_at=row["excluded_at"],
+        resumed_at=row["resumed_at"],
         opted_out_at=row["opted_out_at"],
         global_pause=row["global_pause"],
         away_until=row["away_until"],

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from flows.commands.command import STAFF, Command, confirmed, misunderstood
+from flows.commands.late import overtaken
 from flows.contract import GlobalPause, Outcome, Turn
 
 _EXAMPLE = "Say /global pause or /global resume."
+_DONE = {
+    "pause": "Paused everywhere: I answer nobody until you send /global resume.",
+    "resume": "I answer again, except in chats that are paused or excluded one by one.",
+}
 
 
 async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
     match arguments.casefold():
-        case "pause":
-            text = "Paused everywhere: I answer nobody until you send /global resume."
-            return GlobalPause(paused=True), *confirmed(turn, text, detail="global pause")
-        case "resume":
-            text = "I answer again, except in chats that are paused or excluded one by one."
-            return GlobalPause(paused=False), *confirmed(turn, text, detail="global resume")
+        case "pause" | "resume" as word:
+            if left := overtaken(turn, await turn.reader.global_since()):
+                return left
+            effect = GlobalPause(paused=word == "pause", asked_at=turn.written_at)
+            return effect, *confirmed(turn, _DONE[word], detail=f"global {word}")
         case "":
             state = (
                 "All chats are paused." if await turn.reader.global_pause() else "There is no global pause."

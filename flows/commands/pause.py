@@ -6,6 +6,7 @@ import re
 from datetime import datetime, tzinfo
 
 from flows.commands.command import STAFF, Command, confirmed, misunderstood
+from flows.commands.late import over, overtaken
 from flows.commands.target import Unclear, label, whose_chat
 from flows.commands.times import parse_clock, parse_span, until_in_words
 from flows.contract import Outcome, Pause, Turn
@@ -23,7 +24,7 @@ class BadTime(ValueError):
 
 async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
     try:
-        who, until = split_time(arguments, turn.now, turn.tenant.zone)
+        who, until = split_time(arguments, turn.written_at, turn.tenant.zone)
     except BadTime:
         text = (
             "I cannot read that time. Say for example /pause 30m, /pause 2h30m, /pause 1d "
@@ -33,17 +34,15 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
     chat = await whose_chat(turn, who, example="/pause Ana 2h")
     if isinstance(chat, Unclear):
         return chat.answer
+    if left := overtaken(turn, chat.session.commanded_at, chat):
+        return left
+    if until is not None and until <= turn.now:
+        return over(turn, chat)
     how_long = until_in_words(until, turn.now, turn.tenant.zone) if until else "until you send /resume"
     text = f"Paused: I say nothing to {label(chat)} {how_long}."
     return (
-        Pause(chat_id=chat.chat_id, until=until),
-        *confirmed(
-            turn,
-            f"Paused: I say nothing to {label(chat)} {how_long}.",
-            detail="pause",
-            action=Action.PAUSED,
-            about=chat,
-        ),
+        Pause(chat_id=chat.chat_id, until=until, asked_at=turn.written_at),
+        *confirmed(turn, text, detail="pause", action=Action.PAUSED, about=chat),
     )
 
 

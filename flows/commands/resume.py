@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flows.commands.command import STAFF, Command, confirmed
+from flows.commands.late import overtaken
 from flows.commands.target import Unclear, label, whose_chat
 from flows.contract import Outcome, Resume, Turn
 from storage.models import Action, ChatSummary
@@ -17,6 +18,8 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
         # The command waited, perhaps at the platform, and the owner has gone on writing meanwhile.
         text = f"You have written to {label(chat)} since you sent /resume: I leave the chat to you."
         return confirmed(turn, text, detail="a human spoke", action=Action.SUPERSEDED, about=chat)
+    if left := overtaken(turn, chat.session.commanded_at, chat):
+        return left
     text = await _told(turn, chat)
     resume = Resume(chat_id=chat.chat_id, asked=asked.id, asked_at=asked.sent_at)
     return resume, *confirmed(turn, text, detail="resume", action=Action.RESUMED, about=chat)

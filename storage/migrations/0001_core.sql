@@ -257,6 +257,7 @@ CREATE TABLE sidestep.chat_state (
     active_day int NOT NULL GENERATED ALWAYS AS (((last_message_id >> 20) / 86400000)::int) STORED,
     resume_mode text NOT NULL DEFAULT 'from_last' CHECK (resume_mode IN ('from_last', 'from_now')),
     resumed_at timestamptz,
+    excluded_at timestamptz,
     away_until timestamptz,
     auto_resume_after interval CHECK (auto_resume_after >= interval '0'),
     PRIMARY KEY (tenant_id, chat_id),
@@ -264,7 +265,7 @@ CREATE TABLE sidestep.chat_state (
     CONSTRAINT chat_state_pause_has_a_reason CHECK (is_paused = (pause_reason IS NOT NULL)),
     -- What has no end is null: no program can reckon with 'infinity'.
     CONSTRAINT chat_state_has_no_infinity CHECK (isfinite(paused_at) AND isfinite(paused_until) AND isfinite(last_human_at) AND isfinite(opted_out_at)
-        AND isfinite(last_message_at) AND isfinite(resumed_at) AND isfinite(away_until))
+        AND isfinite(last_message_at) AND isfinite(resumed_at) AND isfinite(excluded_at) AND isfinite(away_until))
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 -- No index on last_message_at: every message would then be a cold update.
 CREATE INDEX chat_state_paused ON sidestep.chat_state (tenant_id, last_human_at) WHERE is_paused;
@@ -274,7 +275,7 @@ COMMENT ON COLUMN sidestep.chat_state.chat_id IS 'The chat.';
 COMMENT ON COLUMN sidestep.chat_state.epoch IS 'Rises with every takeover, pause, resume, exclusion, opt-out and reset: the durable fence of replies.';
 COMMENT ON COLUMN sidestep.chat_state.is_paused IS 'The bot is silent here.';
 COMMENT ON COLUMN sidestep.chat_state.pause_reason IS 'Why.';
-COMMENT ON COLUMN sidestep.chat_state.paused_at IS 'Since when.';
+COMMENT ON COLUMN sidestep.chat_state.paused_at IS 'Since when; of a pause by hand, when its command was written.';
 COMMENT ON COLUMN sidestep.chat_state.paused_until IS 'When a pause for a time ends; null: by the owner''s silence or by hand.';
 COMMENT ON COLUMN sidestep.chat_state.last_human_at IS 'When a human last wrote here from the business'' side.';
 COMMENT ON COLUMN sidestep.chat_state.last_human_id IS 'That message.';
@@ -287,6 +288,7 @@ COMMENT ON COLUMN sidestep.chat_state.last_message_at IS 'When the newest messag
 COMMENT ON COLUMN sidestep.chat_state.active_day IS 'The day of the newest message, counted from 2020: which chats were active last is read by it.';
 COMMENT ON COLUMN sidestep.chat_state.resume_mode IS 'from_now: what nobody has answered here is left, whatever the tenant says; from_last: it goes by the tenant''s.';
 COMMENT ON COLUMN sidestep.chat_state.resumed_at IS 'When the last command to come back was written: a human''s line from before it pauses no more. By the platform''s clock.';
+COMMENT ON COLUMN sidestep.chat_state.excluded_at IS 'When the last word on whether the bot may answer here was written.';
 COMMENT ON COLUMN sidestep.chat_state.away_until IS 'Until then the customer need not be told again that the business is closed.';
 COMMENT ON COLUMN sidestep.chat_state.auto_resume_after IS 'The owner''s silence that ends a takeover here; null: the tenant''s; 0: none does.';
 

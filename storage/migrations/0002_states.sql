@@ -166,13 +166,13 @@ COMMENT ON FUNCTION sidestep.call_back IS 'Ends a pause because a message asked 
 
 -- Silences of other kinds --------------------------------------------------------------------------------
 
-CREATE FUNCTION sidestep.exclude(p_tenant bigint, p_chat bigint, p_excluded boolean) RETURNS void
+CREATE FUNCTION sidestep.exclude(p_tenant bigint, p_chat bigint, p_excluded boolean, p_at timestamptz DEFAULT now()) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     p_chat := sidestep.hold_chat(p_tenant, p_chat);
     UPDATE sidestep.chat_state
        SET is_excluded = sidestep.after(CASE WHEN is_excluded THEN 'excluded' ELSE 'active' END, CASE WHEN p_excluded THEN 'exclude' ELSE 'include' END) = 'excluded',
-           epoch = epoch + 1
+           excluded_at = p_at, epoch = epoch + 1
      WHERE tenant_id = p_tenant AND chat_id = p_chat;
     PERFORM sidestep.cancel_queued(p_tenant, p_chat, 'the chat was excluded');
 END $$;

@@ -234,7 +234,7 @@ BEGIN
            last_human_at = greatest(v_keep.last_human_at, v_gone.last_human_at),
            last_human_id = CASE WHEN v_keep.last_human_at IS NULL OR v_gone.last_human_at > v_keep.last_human_at THEN v_gone.last_human_id
                                 ELSE v_keep.last_human_id END,
-           is_excluded = v_keep.is_excluded OR v_gone.is_excluded,
+           is_excluded = v_keep.is_excluded OR v_gone.is_excluded, excluded_at = greatest(v_keep.excluded_at, v_gone.excluded_at),
            auto_resume_after = coalesce(v_keep.auto_resume_after, v_gone.auto_resume_after),
            resume_mode = CASE WHEN 'from_now' IN (v_keep.resume_mode, v_gone.resume_mode) THEN 'from_now' ELSE 'from_last' END,
            away_until = greatest(v_keep.away_until, v_gone.away_until),

@@ -320,6 +320,47 @@ async def test_an_admin_chooses_in_reply_and_is_a_customer_otherwise(shop: Shop)
     assert heard.decided("chosen") == [Action.PAUSED]
 
 
+async def test_times_in_a_command_count_from_when_it_was_written(shop: Shop) -> None:
+    written, other = timedelta(hours=2), "+5511988880002"
+    over = f"{datetime.now(UTC) - timedelta(hours=1):%H:%M}"
+    heard = await shop.chat(
+        *(customer("hello"), customer("hello", chat=other), IDLE),
+        *(owner(f"/pause until {over}", id="until", at=ago(written)), IDLE),
+        *(owner("/pause 30m", id="for", at=ago(written)), IDLE, customer("price", id="1"), IDLE),
+        *(owner("/pause 3h", id="open", at=ago(written), chat=other), IDLE, advance("58m")),
+        *(customer("price", id="2", chat=other), IDLE, advance("3m")),
+        *(customer("price", id="3", chat=other), IDLE),
+    )
+    assert heard.decided("until") == heard.decided("for") == [Action.IGNORED_TOO_OLD]
+    assert [n for n in heard.notices if "when its time was over" in n] == heard.notices[:2]
+    assert heard.decided("1") == [Action.KEYWORD_REPLIED]
+    assert heard.decided("open")[0] is Action.PAUSED
+    assert heard.decided("2")[0] is Action.IGNORED_PAUSED
+    assert heard.decided("3") == [Action.KEYWORD_REPLIED]
+
+
+@pytest.mark.parametrize(
+    ("newer", "older", "is_answered"),
+    [
+        *(("/resume", "/pause", True), ("/pause", "/resume", False), ("/pause", "/pause 5m", False)),
+        *(("/include", "/exclude", True), ("/exclude", "/include", False)),
+        *(("/global resume", "/global pause", True), ("/global pause", "/global resume", False)),
+    ],
+)
+async def test_an_older_command_does_not_undo_a_newer_one(
+    shop: Shop, newer: str, older: str, is_answered: bool
+) -> None:
+    heard = await shop.chat(
+        *(customer("hello"), IDLE, owner(newer, id="newer"), IDLE),
+        *(owner(older, id="older", at=ago(timedelta(minutes=1)), device=2), IDLE, advance("10m")),
+        *(customer("price", id="1"), IDLE),
+    )
+    assert heard.decided("older") == [Action.SUPERSEDED]
+    assert "a newer command since" in heard.notices[-1]
+    assert (heard.decided("1") == [Action.KEYWORD_REPLIED]) is is_answered
+    await assert_all_is_well(shop.dsn)
+
+
 GREETING = "Hello, thank you for writing to Dona's bakery! We will be with you in a moment."
 
 

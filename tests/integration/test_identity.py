@@ -192,7 +192,7 @@ async def test_an_end_of_a_pause_stays_when_the_other_chat_was_not_paused(world:
 async def test_exclusion_opt_out_and_the_human_s_last_word_are_kept(world: World) -> None:
     phone, lid = await two_chats(world)
     async with world.db.transaction() as connection:
-        await world.sessions.exclude(connection, phone, True)
+        await world.sessions.exclude(connection, phone, True, NOW)
         await world.sessions.opt_out(connection, lid, True, NOW)
     await world.record(typed("H1", to=ANA_LID))
     await merge(world)

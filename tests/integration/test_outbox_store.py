@@ -83,7 +83,7 @@ async def test_of_twenty_claims_one_succeeds(world: World) -> None:
 
 async def excluded(world: World, chat_id: ChatId) -> None:
     async with world.db.transaction() as connection:
-        await world.sessions.exclude(connection, chat_id, True)
+        await world.sessions.exclude(connection, chat_id, True, NOW)
 
 
 async def opted_out(world: World, chat_id: ChatId) -> None:

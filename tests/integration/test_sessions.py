@@ -167,13 +167,13 @@ async def test_every_change_raises_the_epoch_and_cancels_what_is_queued(world: W
                 case 0:
                     await world.sessions.pause(connection, chat_id, PauseReason.MANUAL_PAUSE, NOW, None)
                 case 1:
-                    await world.sessions.exclude(connection, chat_id, True)
+                    await world.sessions.exclude(connection, chat_id, True, NOW)
                 case 2:
                     await world.sessions.opt_out(connection, chat_id, True, NOW)
                 case 3:
                     await world.sessions.reset(connection, chat_id, NOW)
                 case _:
-                    await world.sessions.exclude(connection, chat_id, False)
+                    await world.sessions.exclude(connection, chat_id, False, NOW)
         assert (await world.session(chat_id)).epoch == before + 1
         assert await world.status(queued) is Status.CANCELLED
         assert await world.status(kept) is Status.QUEUED

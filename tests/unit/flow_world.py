@@ -124,6 +124,9 @@ class MemoryReader:
     async def global_pause(self) -> bool:
         return self.is_globally_paused
 
+    async def global_since(self) -> datetime | None:
+        return None
+
     async def automatic_texts(self) -> Sequence[AutomaticText]:
         return self.automatic
 
@@ -259,12 +262,13 @@ async def given(
     reader: MemoryReader | None = None,
     own_chat: bool = False,
     reply_to: str | None = None,
+    written_at: datetime = NOW,
 ) -> Result:
     """What comes of a command that somebody gave."""
     command = recognise(text, role, own_chat=own_chat)
     assert command is not None
     author = Author.CUSTOMER if role is Role.CUSTOMER else Author.HUMAN
-    message = said(text, author, reply_to=reply_to)
+    message = replace(said(text, author, reply_to=reply_to), sent_at=written_at)
     return await outcome_of(command, turn(message, role=role, chat=chat, reader=reader, own_chat=own_chat))
 
 

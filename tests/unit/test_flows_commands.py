@@ -52,7 +52,7 @@ async def test_in_a_customers_chat_the_target_is_that_chat(text: str, action: Ac
 
 async def test_a_name_or_a_number_points_at_another_chat() -> None:
     assert (await given("/pause Ben 2h")).effects == (
-        Pause(chat_id=BEN.chat_id, until=NOW + timedelta(hours=2)),
+        Pause(chat_id=BEN.chat_id, until=NOW + timedelta(hours=2), asked_at=NOW),
     )
     [resume] = (await given("/resume +55 11 99999-0002")).effects
     assert isinstance(resume, Resume)
@@ -70,7 +70,7 @@ async def test_who_has_written_since_a_resume_is_not_spoken_over() -> None:
         (asked + minute, first, False),
     ):
         session = replace(TAKEN_OVER.session, last_human_at=at, last_human_id=spoke)
-        result = await given("/resume", chat=replace(TAKEN_OVER, session=session))
+        result = await given("/resume", chat=replace(TAKEN_OVER, session=session), written_at=asked)
         assert bool(result.effects) is is_resumed
         assert result.action is (Action.RESUMED if is_resumed else Action.SUPERSEDED)
 
@@ -98,13 +98,15 @@ async def test_an_ambiguous_name_is_asked_back_with_a_list() -> None:
 
 async def test_a_full_name_is_never_ambiguous() -> None:
     reader = MemoryReader(chats=(chat(3, "Ben Lima"), BEN))
-    assert (await given_at_home("/pause ben", reader=reader)).effects == (Pause(chat_id=BEN.chat_id),)
+    assert (await given_at_home("/pause ben", reader=reader)).effects == (
+        Pause(chat_id=BEN.chat_id, asked_at=NOW),
+    )
 
 
 async def test_ones_own_chat_is_not_meant() -> None:
     reader = MemoryReader(chats=(OWN, chat(4, "Mercedes")))
     (effect,) = (await given_at_home("/pause Me", reader=reader)).effects
-    assert effect == Pause(chat_id=chat(4, None).chat_id)
+    assert effect == Pause(chat_id=chat(4, None).chat_id, asked_at=NOW)
 
 
 @pytest.mark.parametrize("role", [Role.OWNER, Role.ADMIN])
@@ -134,10 +136,10 @@ async def test_the_staff_is_answered_by_notice_never_in_the_customers_chat(text:
 
 async def test_pause_lasts_as_long_as_told() -> None:
     result = await given("/pause until 18:00")
-    assert result.effects == (Pause(chat_id=ANA.chat_id, until=NOW + timedelta(hours=4)),)
+    assert result.effects == (Pause(chat_id=ANA.chat_id, until=NOW + timedelta(hours=4), asked_at=NOW),)
     assert "until 18:00 UTC (in 4 h)" in result.text
     result = await given("/pause")
-    assert result.effects == (Pause(chat_id=ANA.chat_id, reason=PauseReason.MANUAL_PAUSE, until=None),)
+    assert result.effects == (Pause(chat_id=ANA.chat_id, until=None, asked_at=NOW),)
     assert "/resume" in result.text
 
 
@@ -161,14 +163,14 @@ async def test_resume_tells_what_else_keeps_it_silent() -> None:
 
 
 async def test_exclude_and_include_are_each_others_opposite() -> None:
-    assert (await given("/exclude")).effects == (Exclude(chat_id=ANA.chat_id, excluded=True),)
-    assert (await given("/include")).effects == (Exclude(chat_id=ANA.chat_id, excluded=False),)
+    assert (await given("/exclude")).effects == (Exclude(chat_id=ANA.chat_id, asked_at=NOW),)
+    assert (await given("/include")).effects == (Exclude(chat_id=ANA.chat_id, asked_at=NOW, excluded=False),)
     assert "/resume" in (await given("/include", chat=TAKEN_OVER)).text
 
 
 @pytest.mark.parametrize(("word", "is_paused"), [("pause", True), ("Resume", False)])
 async def test_global_is_for_all_chats(word: str, is_paused: bool) -> None:
-    assert (await given_at_home(f"/global {word}")).effects == (GlobalPause(paused=is_paused),)
+    assert (await given_at_home(f"/global {word}")).effects == (GlobalPause(paused=is_paused, asked_at=NOW),)
 
 
 @pytest.mark.parametrize("text", ["/global", "/global stop"])

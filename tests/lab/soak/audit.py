@@ -151,12 +151,19 @@ class Audit:
     def _check_order(self) -> None:
         """By chat: people's messages are recorded in the order in which they were written.
 
-        What came with the past first has its place by the platform's clock, which knows only seconds.
+        What came with the past first has its place by the platform's clock, which knows only seconds. What could not be
+        opened comes again when the phone is asked for it: one by one, whatever was written after it.
         """
+        asked_again = {
+            stanza.node.text("id")
+            for stanza in self._stanzas
+            if stanza.node.tag == "receipt" and stanza.node.text("type", "") == "retry"
+        }
         written: dict[Chat, list[Said]] = defaultdict(list)
         for said in self._ledger.said.values():
             row = self._messages.get(said.id)
-            if said.author == "customer" and said.in_order and row and row["action_taken"] != "imported":
+            keeps_order = said.in_order and said.id not in asked_again
+            if said.author == "customer" and keeps_order and row and row["action_taken"] != "imported":
                 written[said.chat].append(said)
         for chat, all_said in written.items():
             ids = [self._messages[said.id]["id"] for said in all_said]

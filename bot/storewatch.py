@@ -16,6 +16,7 @@ import structlog
 from bot.clock import Clock
 from bot.http.health import DatabaseHealth
 from bot.line import Line
+from bot.retry import held_for
 from storage.database import Database
 from storage.errors import StoreUnavailable
 from storage.lease import Leases
@@ -107,7 +108,9 @@ class StoreWatch:
         elif trouble is None:
             refused = (_told(p.store_trouble) for p in pipelines if p.store_trouble is not None)
             trouble = next(refused, _STUCK if stuck >= _PROBE_SECONDS else None)
-        self._show(trouble)
+        # Where only answers cannot be written all that comes is recorded, and the number stays.
+        held = held_for(_PROBE_SECONDS)
+        self._show(trouble or (_told(held) if held else None))
         if trouble is None:
             self._set_suspended(False, group)
         elif max(silent, stuck) + _PERIOD_SECONDS >= UNWRITABLE_SECONDS:

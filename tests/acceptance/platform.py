@@ -83,6 +83,10 @@ class Process:
         told: dict[str, Any] = (await self.page("/readyz")).json()
         return told
 
+    async def is_ready(self) -> bool:
+        """As of its last look, a quarter of a second ago at most."""
+        return bool((await self.readiness())["ready"])
+
     def hear(self, *lines: bytes) -> None:
         """People write; what comes in one call comes together."""
         self.program.write(b"".join(lines))

@@ -69,7 +69,7 @@ async def assert_it_says(daemon: Process, error: str, advice: str) -> None:
 async def assert_nothing_was_lost(daemon: Process, shop: Shop) -> None:
     await all_is_recorded(shop, [f"M{n}" for n in EVERYBODY])
     await all_is_answered(shop)
-    assert (await daemon.readiness())["ready"] is True
+    await until(daemon.is_ready)
     finished = await daemon.ends(signal.SIGTERM)
     assert (finished.code, "Traceback" in finished.err) == (0, False), finished.err
     await assert_all_is_well(shop.dsn)

@@ -25,7 +25,7 @@ from tests.acceptance.platform import (
     process,
 )
 from tests.acceptance.small_disk import SmallDisk, small_disk
-from tests.conftest import connected
+from tests.conftest import connected, until
 
 BEFORE, AT_ONCE, MEANWHILE = range(5), range(5, 25), range(25, 30)
 EVERYBODY, TAKEN = range(30), AT_ONCE[0]
@@ -39,6 +39,9 @@ CREATE FUNCTION public.refuse_rows(code text) RETURNS void LANGUAGE plpgsql AS $
     EXECUTE format('CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON %s EXECUTE FUNCTION public.refuse(%L)', t, code);
   END LOOP;
 END $$
+"""
+REFUSE_ANSWERS = """
+CREATE TRIGGER refuse BEFORE INSERT ON sidestep.outbox EXECUTE FUNCTION public.refuse('53100')
 """
 TAKE_ROWS = "DROP FUNCTION public.refuse CASCADE"
 
@@ -96,7 +99,7 @@ async def assert_nothing_was_lost(daemon: Process, shop: Shop) -> None:
     await daemon.connects()
     await all_is_recorded(shop, [f"M{n}" for n in EVERYBODY])
     await all_is_answered(shop)
-    assert (await daemon.readiness())["ready"] is True
+    await until(daemon.is_ready)
     finished = await daemon.ends(signal.SIGTERM)
     assert finished.code == 0, finished.err
     await assert_all_is_well(shop.dsn)
@@ -121,6 +124,30 @@ async def test_what_comes_when_the_disk_is_full_is_kept_until_there_is_room(
             assert told == "its disk is full: make room there"
             disk.make_room()
             await assert_nothing_was_lost(daemon, shop)
+
+
+async def test_where_only_answers_find_no_room_messages_are_taken_and_it_says_so(
+    dsn: str, tmp_path: Path
+) -> None:
+    shop = a_shop(tmp_path, dsn)
+    async with process(shop) as daemon, connected(dsn) as server:
+        await the_day_before(daemon, shop)
+        await server.execute(REFUSE_ROWS)
+        await server.execute(REFUSE_ANSWERS)
+        ask(daemon, *AT_ONCE)
+        daemon.hear(owner(number(TAKEN), "takeover"))
+
+        async def says_so() -> bool:
+            told = (await daemon.readiness())["database"]
+            return (told["ok"], told["error"]) == (False, "DiskFullError")
+
+        await until(says_so)
+        ask(daemon, *MEANWHILE)
+        await all_is_recorded(shop, [f"M{n}" for n in EVERYBODY])
+        assert daemon.is_connected
+        assert len(daemon.said) == len(BEFORE)
+        await server.execute(TAKE_ROWS)
+        await assert_nothing_was_lost(daemon, shop)
 
 
 @pytest.mark.parametrize(

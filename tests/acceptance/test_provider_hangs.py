@@ -22,6 +22,7 @@ from tests.acceptance.platform import (
     owner,
     process,
 )
+from tests.conftest import until
 from tests.doubles.ai_server import AIServer, NeverAnswers, Says, Script, Trickles
 
 CHAT = number(1)
@@ -111,7 +112,7 @@ async def test_others_are_answered_meanwhile(shop: Shop, provider: AIServer, han
         await eventually(lambda: len(provider.calls) == len(hanging))
         daemon.hear(customer(CHAT, "M1"))
         await eventually(lambda: len(daemon.said) == 1)
-        assert (await daemon.readiness())["ready"] is True
+        await until(daemon.is_ready)
         assert (await actions(shop.dsn))["M1"] == [Action.AI_REPLIED]
         provider.then(Says(text="Sorry, until six."))
         finished = await daemon.ends(signal.SIGTERM)

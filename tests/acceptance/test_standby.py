@@ -19,6 +19,7 @@ from tests.acceptance.platform import (
     process,
 )
 from tests.acceptance.program import started
+from tests.conftest import until
 
 CHATS = 120
 IDS = [f"M{n}" for n in range(CHATS)]
@@ -54,7 +55,7 @@ async def test_one_that_is_killed_is_replaced_by_the_one_that_stands_by(shop: Sh
             assert first.sent
             assert second.sent
             await assert_each_was_answered_once(shop, CHATS, first, second)
-            assert (await second.readiness())["ready"] is True
+            await until(second.is_ready)
 
 
 async def test_one_that_was_frozen_finds_itself_replaced_and_stands_by(shop: Shop) -> None:

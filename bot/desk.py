@@ -27,7 +27,8 @@ from bot.retry import until_stored
 from bot.rhythm import Rhythm
 from bot.roles import Roles
 from flows.commands.paging import shortened
-from flows.commands.target import called
+from flows.commands.target import called, label
+from flows.commands.times import until_in_words
 from flows.contract import (
     Automatic,
     Decided,
@@ -70,8 +71,8 @@ from storage.tenants import TenantStore
 log = structlog.get_logger(__name__)
 
 _LOOP = (
-    "I think that another bot answers me in the chat with {who}: {loop}. I am silent there until "
-    "{until:%Y-%m-%d %H:%M} UTC; /resume calls me back before."
+    "I think that another bot answers me in the chat with {who}: {loop}. I am silent there {until}; /resume calls me "
+    "back before."
 )
 _REPEATED = "the same answer to the same question was given twice just now"
 _EXCUSE = (
@@ -187,12 +188,12 @@ class Desk:
         self, turn: Turn, refused: Sequence[Decision], looped: Sequence[Message], loop: str
     ) -> Proposal:
         """Another bot answers ours: say nothing, pause the chat for a while, and tell the owner."""
-        chat, until = turn.chat, self._clock.now() + self._policy.loops.pause
-        who = chat.name or chat.phone or chat.jid
+        chat, until = turn.chat, turn.now + self._policy.loops.pause
+        shown = until_in_words(until, turn.now, turn.tenant.zone)
         tell = Tell(
             kind=NoticeKind.LOOP,
             subject=str(looped[-1].id),
-            text=_LOOP.format(who=who, loop=loop, until=until),
+            text=_LOOP.format(who=label(chat), loop=loop, until=shown),
             chat_id=chat.chat_id,
             message_id=looped[-1].id,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -208,11 +209,16 @@ async def test_another_bot_is_left_alone_for_an_hour_and_the_owner_told_once(sho
 
 
 async def test_the_owner_calls_the_bot_back_from_a_loop(shop: Shop) -> None:
+    shop.configure(
+        CONFIG.replace("auto_resume_after: 2h", "auto_resume_after: 2h\n    timezone: America/Sao_Paulo")
+    )
     said = await shop.chat(
         *(*bot(9), owner("/resume", id="resume"), IDLE, customer("price", id="after"), IDLE),
     )
     assert said.decided("B8") == [Action.IGNORED_LOOP]
     assert said.decided("after") == [Action.KEYWORD_REPLIED]
+    # The day is named only where it is another one.
+    assert re.search(r" until ([^ ]+ [^ ]+ )?\d\d:\d\d \(in 1 h\); /resume", said.notices[0])
 
 
 async def test_one_that_repeats_itself_is_a_bot_though_it_takes_its_time(shop: Shop) -> None:

@@ -26,8 +26,10 @@ def pause(turn: Turn, reason: PauseReason) -> Pause:
 
 
 def notice(turn: Turn, text: str) -> Tell:
-    """What the owner is told, once for the message that has asked."""
-    asked = turn.messages[-1].id
+    """What the owner is told, once for the message that has asked; in a pause once since a person has written there."""
+    session, asked = turn.session, turn.messages[-1].id
+    since = max((at for at in (session.paused_at, session.last_human_at) if at), default=None)
+    subject = f"{session.chat_id}:{since.isoformat()}" if session.is_paused and since else str(asked)
     return Tell(
-        kind=NoticeKind.HANDOFF, subject=str(asked), text=text, chat_id=turn.chat.chat_id, message_id=asked
+        kind=NoticeKind.HANDOFF, subject=subject, text=text, chat_id=turn.chat.chat_id, message_id=asked
     )

@@ -43,6 +43,27 @@ async def test_a_customer_who_waits_for_a_person_is_told_of_twice_and_no_more(sh
     await assert_all_is_well(shop.dsn)
 
 
+async def test_who_asks_for_a_person_again_and_again_in_a_pause_is_told_of_once(shop: Shop) -> None:
+    asked = customer("/human")
+    heard = await shop.chat(
+        *(
+            customer("hello"),
+            IDLE,
+            owner("/pause"),
+            IDLE,
+            asked,
+            IDLE,
+            asked,
+            IDLE,
+            advance("1h"),
+            asked,
+            IDLE,
+        ),
+        *(owner("What is it?"), IDLE, asked, IDLE, asked, IDLE),
+    )
+    assert len([notice for notice in heard.notices if "asks for a person" in notice]) == 2
+
+
 async def test_nobody_waits_whom_the_owner_has_answered(shop: Shop) -> None:
     heard = await shop.chat(
         customer("/human"), IDLE, advance("5m"), owner("Here I am"), IDLE, advance("30m"), IDLE

@@ -9,7 +9,7 @@ from flows.commands.paging import LINES, shortened, split_page, turned_to
 from flows.commands.target import Unclear, label, label_of, whose_chat
 from flows.commands.times import ago_in_words
 from flows.contract import DropFailed, Outcome, SendAgain, Turn
-from storage.models import ChatSummary, MessageId
+from storage.models import ChatSummary, MessageId, MessageType
 from storage.reading.models import Entry, Page
 
 _QUOTED = 60
@@ -81,7 +81,10 @@ async def _remedied(turn: Turn, remedy: _Remedy, which: str) -> tuple[Outcome, .
 def _line(entry: Entry, turn: Turn, *, told: bool) -> str:
     message = entry.message
     head = f"{label_of(entry)}, " if told else ""
-    said = f"“{shortened(message.text, _QUOTED)}”" if message.text else f"a message with {message.type}"
+    if message.type is MessageType.REVOKE:
+        said = "the deletion of a command of yours"
+    else:
+        said = f"“{shortened(message.text, _QUOTED)}”" if message.text else f"a message with {message.type}"
     why = f" ({entry.error})" if entry.error else ""
     when = ago_in_words(entry.failed_at or message.sent_at, turn.now)
     return f"• {head}{when}: {said}{why} [{message.id}]"

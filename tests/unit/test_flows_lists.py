@@ -40,6 +40,13 @@ async def test_in_ones_own_chat_they_are_looked_for_everywhere_or_with_somebody(
     assert (await given_at_home("/search Ana: cake", reader=two)).detail == "ambiguous"
 
 
+async def test_what_failed_is_named_also_where_it_has_no_words() -> None:
+    failed = [said(None, Author.BOT, kind=kind) for kind in (MessageType.REVOKE, MessageType.IMAGE)]
+    lines = (await given_at_home("/failed", reader=MemoryReader(messages=failed))).text.splitlines()
+    assert "5 min ago: a message with image" in lines[1]
+    assert "5 min ago: the deletion of a command of yours" in lines[2]
+
+
 async def test_a_link_is_something_to_look_for() -> None:
     reader = MemoryReader(messages=[said("see https://shop.example/cake")])
     assert (

@@ -13,7 +13,7 @@ from storage.models import ChatSummary, MessageId, MessageType
 from storage.reading.models import Entry, Page
 
 _QUOTED = 60
-_MOST_AT_ONCE = 100
+_READ_AT_ONCE = 100
 
 
 async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
@@ -65,7 +65,7 @@ _REMEDIES = {
 
 
 async def _remedied(turn: Turn, remedy: _Remedy, which: str) -> tuple[Outcome, ...]:
-    failed = (await turn.reader.failed(None, _MOST_AT_ONCE)).items
+    failed = await _all_of_them(turn)
     meant = [entry for entry in failed if which.lower() in ("all", str(entry.message.id))]
     if not which:
         text = f"Which? Write {remedy.example}, or the number that /failed shows instead of “all”."
@@ -76,6 +76,15 @@ async def _remedied(turn: Turn, remedy: _Remedy, which: str) -> tuple[Outcome, .
     effects = [remedy.effect(chat_id=e.message.chat_id, message_id=e.message.id) for e in meant]
     count = "one message" if len(meant) == 1 else f"{len(meant)} messages"
     return *effects, *confirmed(turn, f"{remedy.done} {count}.", detail="failed")
+
+
+async def _all_of_them(turn: Turn) -> list[Entry]:
+    page = await turn.reader.failed(None, _READ_AT_ONCE)
+    found = list(page.items)
+    while page.next is not None:
+        page = await turn.reader.failed(None, _READ_AT_ONCE, page.next)
+        found += page.items
+    return found
 
 
 def _line(entry: Entry, turn: Turn, *, told: bool) -> str:

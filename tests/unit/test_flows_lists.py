@@ -47,6 +47,14 @@ async def test_what_failed_is_named_also_where_it_has_no_words() -> None:
     assert "5 min ago: the deletion of a command of yours" in lines[2]
 
 
+@pytest.mark.parametrize("verb", ["retry", "drop"])
+async def test_all_that_failed_are_all_however_many(verb: str) -> None:
+    reader = MemoryReader(messages=[said(f"number {n}", Author.BOT) for n in range(225)])
+    result = await given_at_home(f"/failed {verb} all", reader=reader)
+    assert len(result.effects) == 225
+    assert "225 messages" in result.text
+
+
 async def test_a_link_is_something_to_look_for() -> None:
     reader = MemoryReader(messages=[said("see https://shop.example/cake")])
     assert (

@@ -6,6 +6,7 @@ of the database, so that people do the same by SQL, and go by the table of state
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,6 +31,8 @@ from storage.models import (
 from storage.states import PAUSING
 
 _RESUMES_PER_RUN = 500
+_DIALLED = re.compile(r"^0{1,2}(?=\d{9})")
+"""What is dialled before a number, from home or from abroad, and is no part of it."""
 
 SUMMARY = """
 SELECT c.chat_id, s.reply_jid, c.jid, coalesce(p.push_name, c.name) AS name, p.phone, c.is_group, s.last_message_at,
@@ -59,9 +62,11 @@ HANDED_OVER = SUMMARY + (
     " WHERE c.tenant_id = $1 AND s.is_paused AND s.pause_reason IN ('ai_handoff', 'customer_request')"
     " AND s.paused_at <= $2 ORDER BY s.paused_at, c.chat_id LIMIT $3"
 )
+# Where a country writes its mobile numbers in two ways, both end in the same eight digits.
 FIND_BY_PHONE = SUMMARY + (
-    " WHERE c.tenant_id = $1 AND NOT c.is_group AND p.phone LIKE '%' || $2"
-    " ORDER BY length(p.phone), s.last_message_at DESC NULLS LAST LIMIT $3"
+    " WHERE c.tenant_id = $1 AND NOT c.is_group AND p.phone LIKE '%' || right($2, 8)"
+    " AND EXISTS (SELECT FROM unnest(sidestep.number_variants(p.phone)) v WHERE v LIKE '%' || $2)"
+    " ORDER BY p.phone NOT LIKE '%' || $2, length(p.phone), s.last_message_at DESC NULLS LAST LIMIT $3"
 )
 FIND_BY_NAME = SUMMARY + (
     " WHERE c.tenant_id = $1 AND strpos(sidestep.folded(coalesce(p.push_name, c.name)), sidestep.folded($2)) > 0"
@@ -148,7 +153,7 @@ class SessionStore:
 
     async def find_chats(self, query: str, limit: int = 5) -> list[ChatSummary]:
         """By the end of a number in any format, else by part of a name, accents or not; best match first."""
-        digits = "".join(c for c in query if c.isdigit())
+        digits = _DIALLED.sub("", "".join(c for c in query if c.isdigit()))
         is_number = len(digits) >= 4 and not any(c.isalpha() for c in query)
         sql, wanted = (FIND_BY_PHONE, digits) if is_number else (FIND_BY_NAME, query.strip())
         return [summary_of(r) for r in await self._database.fetch(sql, self._tenant_id, wanted, limit)]

@@ -227,6 +227,22 @@ async def test_a_chat_is_found_by_the_end_of_its_number_or_a_part_of_its_name(
     assert [c.chat_id for c in await world.sessions.find_chats(query)] == [await world.meet()]
 
 
+@pytest.mark.parametrize("phone", ["551177771234", "5511977771234"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("+55 11 97777-1234", "+55 11 7777-1234", "005511977771234", "011 7777-1234", "(11) 97777-1234"),
+        *("97777-1234", "7777-1234", "1234"),
+    ],
+)
+async def test_a_number_is_found_as_either_of_the_two_that_its_country_writes(
+    world: World, phone: str, query: str
+) -> None:
+    other = replace(BEN, jid=Jid(f"{phone}@s.whatsapp.net"), alt=None)
+    chat_id = await world.meet(other)
+    assert [c.chat_id for c in await world.sessions.find_chats(query)] == [chat_id]
+
+
 @pytest.mark.parametrize("query", ["", "%", "_", "%%%%", "0%1", "\\", "12 34", "9" * 40])
 async def test_a_query_is_no_pattern(world: World, query: str) -> None:
     found = await world.sessions.find_chats(query)

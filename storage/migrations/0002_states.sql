@@ -48,12 +48,14 @@ COMMENT ON FUNCTION sidestep.cancel_queued IS 'Drops the bot''s replies in a cha
 
 -- Nothing that was begun before a human's line is said; but a line may be late, and what customers wrote after it nobody has
 -- answered. It asks again, as an event of its own beside the first, unless a part of its answer has left.
-CREATE FUNCTION sidestep.yield_to_human(p_tenant bigint, p_chats bigint[]) RETURNS void
+CREATE FUNCTION sidestep.yield_to_human(p_tenant bigint, p_chats bigint[], p_why text DEFAULT 'a human took over') RETURNS void
 LANGUAGE sql AS $$
     WITH cancelled AS (
-        UPDATE sidestep.outbox SET status = 'cancelled', due_at = NULL, error = 'a human took over'
-         WHERE tenant_id = p_tenant AND chat_id = ANY (p_chats) AND status = 'queued' AND sent_at IS NULL AND epoch IS NOT NULL
-        RETURNING chat_id, answers, is_command_answer)
+        UPDATE sidestep.outbox o SET status = 'cancelled', due_at = NULL, error = p_why
+          FROM sidestep.chat_state s
+         WHERE s.tenant_id = p_tenant AND s.chat_id = ANY (p_chats) AND o.tenant_id = p_tenant AND o.chat_id = s.chat_id
+           AND o.status = 'queued' AND o.sent_at IS NULL AND o.epoch <> s.epoch
+        RETURNING o.chat_id, o.answers, o.is_command_answer)
     INSERT INTO sidestep.decisions (tenant_id, chat_id, message_id, event_type)
     SELECT DISTINCT m.tenant_id, m.chat_id, m.id, 'back:' || s.epoch
       FROM cancelled c CROSS JOIN unnest(c.answers) a (id)
@@ -64,7 +66,7 @@ LANGUAGE sql AS $$
                         WHERE o.tenant_id = p_tenant AND o.chat_id = c.chat_id AND o.id > a.id AND a.id = ANY (o.answers)
                           AND o.status IN ('sending', 'sent', 'delivered', 'read', 'unknown'))
 $$;
-COMMENT ON FUNCTION sidestep.yield_to_human IS 'A human has spoken in these chats, as their state says by now: drops the bot''s replies that have not left yet, and has what was written after the human''s line ask again.';
+COMMENT ON FUNCTION sidestep.yield_to_human IS 'A human has spoken in these chats, as their state says by now: drops the bot''s replies of an older epoch that have not left yet, and has what was written after the human''s line ask again.';
 
 -- Pauses -------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,21 @@ from datetime import datetime, timedelta
 import pytest
 
 from storage.database import Database
-from storage.models import Action, Address, ChatId, Claim, Jid, MessageType, PauseReason, Session, Status
+from storage.models import (
+    Action,
+    Address,
+    ChatId,
+    Claim,
+    Decision,
+    ExternalId,
+    Jid,
+    MessageId,
+    MessageType,
+    Outgoing,
+    PauseReason,
+    Session,
+    Status,
+)
 from tests.integration.store_world import AFTER, ANA, ANA_LID, LONG_AGO, NOW, World, ids, said, typed
 
 LATER = NOW + timedelta(minutes=5)
@@ -39,6 +53,41 @@ async def test_message_pause_epoch_and_the_end_of_the_queue_are_one_commit(world
         human.message.id,
     )
     assert len(commits) == 1
+
+
+async def asked_and_answered(world: World, *, replies: int = 1) -> MessageId:
+    """A question that is decided, with its answer queued."""
+    [question] = await world.record(said("M1"))
+    chat_id, asked = question.message.chat_id, question.message.id
+    decided = Decision(message_id=asked, action=Action.KEYWORD_REPLIED)
+    answer = [Outgoing(text=f"part {n}") for n in range(replies)]
+    assert await world.outbox.answer(chat_id, 0, [decided], [asked], answer, NOW)
+    return asked
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+@pytest.mark.parametrize(("before", "asks"), [(timedelta(hours=3), True), (-timedelta(seconds=1), False)])
+async def test_only_what_was_written_after_a_line_asks_again_for_its_answer(
+    world: World, claimed: bool, before: timedelta, asks: bool
+) -> None:
+    asked = await asked_and_answered(world)
+    due = await world.due(await world.meet())
+    if claimed:
+        assert await world.outbox.claim(due, NOW, LONG_AGO) is Claim.CLAIMED
+    await world.record(typed("H1", at=NOW - before), now=LATER)
+    if claimed:  # the sender sees the mark, and does not send
+        await world.outbox.settle(due, Status.QUEUED, "a human is writing", LATER)
+    assert await world.status(due.id) is Status.CANCELLED
+    assert [m.id for m in await world.messages.reopened(world.account)] == ([asked] if asks else [])
+
+
+async def test_what_is_answered_in_part_does_not_ask_again(world: World) -> None:
+    await asked_and_answered(world, replies=2)
+    due = await world.due(await world.meet())
+    assert await world.outbox.claim(due, NOW, LONG_AGO) is Claim.CLAIMED
+    await world.outbox.mark_sent(due, ExternalId("R1"), NOW, overlapped=False)
+    await world.record(typed("H1", at=NOW - timedelta(hours=3)), now=LATER)
+    assert await world.messages.reopened(world.account) == []
 
 
 async def test_the_owner_may_write_first_in_a_chat_never_seen_before(world: World) -> None:

@@ -605,13 +605,14 @@ class StatusChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatSummary:
-    """One chat as lists and commands show it."""
+    """One chat as lists and commands show it. `account` is our number there; until that is linked, its name."""
 
     chat_id: ChatId
     jid: Jid
     name: str | None
     phone: str | None
     is_group: bool
+    account: str
     session: Session
     last_message_at: datetime | None
 

@@ -42,8 +42,9 @@ SELECT c.chat_id, s.reply_jid, c.jid, coalesce(p.push_name, c.name) AS name, p.p
        sidestep.idle_after(t.auto_resume_after, s.auto_resume_after) AS idle_after,
        sidestep.returns_at(s.pause_reason, s.paused_at, s.paused_until, s.last_human_at,
                            sidestep.idle_after(t.auto_resume_after, s.auto_resume_after)) AS returns_at,
-       coalesce(g.is_paused, false) AS global_pause
+       coalesce(g.is_paused, false) AS global_pause, coalesce('+' || split_part(a.jid, '@', 1), a.name) AS account
   FROM sidestep.chats c
+  JOIN sidestep.accounts a ON a.tenant_id = c.tenant_id AND a.account_id = c.account_id
   JOIN sidestep.chat_state s ON s.tenant_id = c.tenant_id AND s.chat_id = c.chat_id
   JOIN sidestep.tenants t ON t.tenant_id = c.tenant_id
   LEFT JOIN sidestep.contacts p ON p.tenant_id = c.tenant_id AND p.contact_id = c.contact_id
@@ -272,6 +273,7 @@ def summary_of(row: asyncpg.Record) -> ChatSummary:
         name=row["name"],
         phone=row["phone"],
         is_group=row["is_group"],
+        account=row["account"],
         session=session_of(row),
         last_message_at=row["last_message_at"],
     )

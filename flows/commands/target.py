@@ -79,8 +79,17 @@ def _digits(text: str) -> str:
     return re.sub(r"\D", "", text)
 
 
+def _told_apart(found: list[ChatSummary]) -> list[str]:
+    """One customer may write to two numbers of ours: then only these differ."""
+    labels = [label(chat) for chat in found]
+    return [
+        f"{name}, who writes to {chat.account}" if labels.count(name) > 1 else name
+        for name, chat in zip(labels, found, strict=True)
+    ]
+
+
 def _which(found: list[ChatSummary], who: str) -> str:
-    listed = (f"{n}. {label(chat)}" for n, chat in enumerate(found, start=1))
+    listed = (f"{n}. {line}" for n, line in enumerate(_told_apart(found), start=1))
     lines = [f"Several chats match “{who}”. Which one?", *listed]
     if len(found) >= CANDIDATES:
         lines.append("… and maybe more.")

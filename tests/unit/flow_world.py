@@ -53,6 +53,7 @@ def chat(
         name=name,
         phone=phone,
         is_group=False,
+        account="+5511999990000",
         session=session or Session(chat_id=ChatId(number), epoch=1, idle_after=TENANT.auto_resume_after),
         last_message_at=NOW,
     )

@@ -10,6 +10,7 @@ import pytest
 from flows.contract import Exclude, GlobalPause, Pause, Reset, Resume, ResumeAfter
 from storage.models import (
     Action,
+    ChatId,
     Explanation,
     ExternalId,
     MessageId,
@@ -94,6 +95,15 @@ async def test_an_ambiguous_name_is_asked_back_with_a_list() -> None:
     assert "Ana Souza (+5511999990001)" in result.text
     assert "Ana Lima (+5511999990003)" in result.text
     assert (result.effects, result.action, result.detail) == ((), Action.COMMAND_REFUSED, "ambiguous")
+
+
+async def test_a_customer_of_two_numbers_is_listed_with_the_number() -> None:
+    twice = replace(ANA, chat_id=ChatId(7), account="van")
+    result = await given_at_home("/pause +5511999990001", reader=MemoryReader(chats=(ANA, twice, BEN)))
+    assert result.text.splitlines()[1:3] == [
+        "1. Ana Souza (+5511999990001), who writes to +5511999990000",
+        "2. Ana Souza (+5511999990001), who writes to van",
+    ]
 
 
 async def test_a_full_name_is_never_ambiguous() -> None:

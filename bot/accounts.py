@@ -52,7 +52,9 @@ class Books:
             if overview.account.name == name:
                 return overview
         names = ", ".join(overview.account.name for overview in overviews)
-        raise AccountRefused(f"there is no account {name!r}; there is: {names or 'none'}")
+        if not names:
+            raise AccountRefused("there is no number yet: `sidestep account add NAME` adds one")
+        raise AccountRefused(f"there is no account {name!r}; there is: {names}")
 
 
 @asynccontextmanager

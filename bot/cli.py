@@ -40,7 +40,8 @@ app.command()(archive)
 app.add_typer(media_app, name="media")
 
 DatabaseOption = Annotated[
-    str | None, typer.Option("--database", help="A PostgreSQL URL instead of a temporary one.")
+    str | None,
+    typer.Option("--database", help="A PostgreSQL URL: an empty database for the talk, which is kept."),
 ]
 
 
@@ -106,7 +107,7 @@ def chat(
     jsonl: Annotated[bool, typer.Option("--jsonl", help="JSON lines on stdin and stdout.")] = False,
     database: DatabaseOption = None,
 ) -> None:
-    """Talk to the bot here, without a phone; nothing is kept."""
+    """Talk to the bot here, without a phone; nothing is kept, unless in a database that you name."""
     settings = load_settings(config, quiet=True)
     if not jsonl:
         from bot.demo import talk

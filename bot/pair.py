@@ -207,12 +207,14 @@ async def _take_back(transport: Transport) -> str:
 def chosen(accounts: list[Account], name: str | None) -> Account:
     """The account of this name, or the only one. Raises AccountInUse."""
     names = ", ".join(a.name for a in accounts)
+    if not accounts:
+        raise AccountInUse("there is no number yet: `sidestep account add NAME` adds one")
     if name is None and len(accounts) > 1:
         raise AccountInUse(f"there are several accounts ({names}): say which with --account")
     for account in accounts:
         if name in (None, account.name):
             return account
-    raise AccountInUse(f"there is no account {name!r}; there is: {names or 'none'}")
+    raise AccountInUse(f"there is no account {name!r}; there is: {names}")
 
 
 def _say(text: str) -> None:

@@ -8,6 +8,7 @@ StorageError
 ├── SchemaTooNew            the database was migrated by a newer Sidestep
 ├── SchemaDiffers           an applied migration is not the one that is shipped
 ├── MigrationFailed         a migration was refused by the server; nothing of it remains
+├── StoreIsLive             a store with linked numbers is no place for a talk without phones
 ├── NumberTaken             a number is linked to another account of this database
 ├── FaceRefused             a face cannot be shown in the schema public
 ├── BackupFailed            a backup could not be written or is not readable
@@ -64,6 +65,10 @@ class SchemaDiffers(StorageError):
 
 class MigrationFailed(StorageError):
     """A migration file cannot be read, or the server refused it."""
+
+
+class StoreIsLive(StorageError):
+    """Real numbers are linked in this store: what waits there must not be answered into the air."""
 
 
 class NumberTaken(StorageError):

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import phonenumbers
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -96,6 +97,13 @@ def warnings(config: Config) -> Iterator[Problem]:
                 message="still has the sample's number: whoever has it may command your bot",
                 hint="put your own people there, or nobody: []",
             )
+        for key, number in _numbers(tenant):
+            if not phonenumbers.is_valid_number(phonenumbers.parse(number)):
+                yield Problem(
+                    place=f"tenants[{at}].{key}",
+                    message=f"is read as {number}, which nobody can have",
+                    hint="write it with its country code, like +5511999990000",
+                )
         if tenant.hours and "timezone" not in tenant.model_fields_set:
             yield Problem(
                 place=f"tenants[{at}].hours",
@@ -109,6 +117,14 @@ def warnings(config: Config) -> Iterator[Problem]:
                 message=f"is {tenant.llm_provider}, but there is no {variable}: customers get flows.default",
                 hint=f"set {variable} in the environment or in .env",
             )
+
+
+def _numbers(tenant: Tenant) -> Iterator[tuple[str, str]]:
+    """All numbers of a tenant, each with its key."""
+    yield "owner", tenant.owner
+    yield from ((f"admins[{at}]", number) for at, number in enumerate(tenant.admins))
+    if tenant.notify.to is not None:
+        yield "notify.to", tenant.notify.to
 
 
 def _repeated_names(sources: Sources) -> Iterator[Problem]:

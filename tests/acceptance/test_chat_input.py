@@ -23,6 +23,7 @@ from tests.acceptance.conversation import (
 )
 from tests.acceptance.invariants import assert_all_is_well, recorded_ids
 from tests.acceptance.program import DEADLINE_SECONDS, environment, started
+from tests.conftest import connected
 
 # Each bad line with a word that its error must have.
 BAD_LINES: tuple[tuple[Line, str], ...] = (
@@ -151,6 +152,19 @@ async def test_it_ends_quietly_when_nobody_reads_its_results(shop: Shop) -> None
     async with asyncio.timeout(DEADLINE_SECONDS):
         out, err = await process.communicate(encode(questions))
     assert (len(out.splitlines()), err) == (1, b"")
+
+
+async def test_a_store_with_linked_numbers_is_left_alone(shop: Shop) -> None:
+    await shop.chat(customer("price"), IDLE)
+    async with connected(shop.dsn) as connection:
+        await connection.execute(
+            "CREATE SCHEMA whatsmeow; CREATE TABLE whatsmeow.whatsmeow_device AS SELECT jid FROM sidestep.accounts;"
+            "UPDATE sidestep.accounts SET jid = '5511999990000@s.whatsapp.net';"
+            "INSERT INTO whatsmeow.whatsmeow_device VALUES ('5511999990000:3@s.whatsapp.net')"
+        )
+    finished = await shop.run("chat", "--jsonl", "--database", shop.dsn, stdin=b"{}\n")
+    assert (finished.code, finished.out) == (2, "")
+    assert "numbers that are linked" in finished.err
 
 
 @pytest.mark.parametrize(

@@ -358,6 +358,12 @@ database: {url: "mysql://u:hunter2@h/d"}
         own = SHOP.replace("+5511999990000", "+5511999990002")
         assert not list(warnings(configured(folder, own)))
 
+    def test_a_number_that_lacks_its_country_code_is_warned_of(self, folder: Path) -> None:
+        yaml = SHOP.replace("+5511999990000", "11 98765-4321") + "    admins: ['612 345 678']\n"
+        told = list(warnings(configured(folder, yaml + "    notify: {to: '+5511999990007'}\n")))
+        assert [problem.place for problem in told] == ["tenants[0].owner", "tenants[0].admins[0]"]
+        assert "+11987654321" in told[0].message
+
     def test_what_is_no_configuration_at_all(self, folder: Path) -> None:
         assert refused(folder, "just words") == ["config.yaml:1: should consist of sections, like `http:`"]
         assert refused(folder, "a: \x01") == ["config.yaml: holds a character that YAML forbids"]

@@ -24,7 +24,7 @@ async def temporary_store(url: str | None) -> AsyncIterator[Database]:
             if await database.fetchval(ANY_LINKED):
                 raise StoreIsLive(
                     f"the database at {database.address.place} belongs to numbers that are linked: what their "
-                    "customers wait for would be answered here, and reach nobody; name an empty database with --database"
+                    "customers wait for would be answered here, and reach nobody; name an empty database instead"
                 )
             yield database
     finally:

@@ -158,7 +158,7 @@ async def test_a_store_with_linked_numbers_is_left_alone(shop: Shop) -> None:
     await shop.chat(customer("price"), IDLE)
     async with connected(shop.dsn) as connection:
         await connection.execute(
-            "CREATE SCHEMA whatsmeow; CREATE TABLE whatsmeow.whatsmeow_device AS SELECT jid FROM sidestep.accounts;"
+            "CREATE TABLE whatsmeow.whatsmeow_device AS SELECT jid FROM sidestep.accounts;"
             "UPDATE sidestep.accounts SET jid = '5511999990000@s.whatsapp.net';"
             "INSERT INTO whatsmeow.whatsmeow_device VALUES ('5511999990000:3@s.whatsapp.net')"
         )

@@ -60,7 +60,8 @@ _UNSEEN = "\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
 """Marks of direction and signs of no width, which keyboards and pasting add and nobody sees."""
 _NAME = r"[^\W\d_]+(?:-[^\W\d_]+)*"
 # Signs that are no letters may follow the name at once ("/stop!", "/pause, 2h"), and any blank parts it from the rest.
-_SHAPE = re.compile(rf"[\s{_UNSEEN}]*[/／](?P<name>{_NAME})(?![\w/／-])[^\w\s]*(?P<rest>.*)", re.DOTALL)
+# What makes a text bold or crossed out on WhatsApp may stand before it.
+_SHAPE = re.compile(rf"[\s{_UNSEEN}*~`]*[/／](?P<name>{_NAME})(?![\w/／-])[^\w\s]*(?P<rest>.*)", re.DOTALL)
 _ALMOST = re.compile(r"[^\w\s]*[/／]+\s?(?P<name>[^\s/／]+)(?P<rest>.*)", re.DOTALL)
 _NUMBER = re.compile(rf"[\s{_UNSEEN}]*(\d{{1,2}})[.)]?[\s{_UNSEEN}]*")
 _LONGEST = 100

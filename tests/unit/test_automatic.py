@@ -98,7 +98,7 @@ async def test_without_more_it_lists_what_is_known() -> None:
         *(("/resum", "/resume"), ("/puase 2h", "/pause"), ("/Staus", "/status"), ("/pauses", "/pause")),
         *(
             (line, "/pause")
-            for line in ("/pause-2h", "/pause2h", "//pause", "/ pause", "*/pause* 2h", "\u200f/puase")
+            for line in ("/pause-2h", "/pause2h", "//pause", "/ pause", "(/pause) 2h", "\u200f/puase")
         ),
         ("/resum\nplease", "/resume"),
     ],

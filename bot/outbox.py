@@ -53,6 +53,9 @@ _BACKOFF = timedelta(seconds=2)
 _LONGEST_BACKOFF = timedelta(minutes=2)
 _MOST_POSTPONEMENTS = 8  # within some five minutes: then the platform has been asked often enough
 _MOST_STUMBLES = 3
+_HEARD_WITHIN = timedelta(seconds=2)
+"""Less than is left of a lease when a claim is granted under it. What is heard of later is no longer ours for certain:
+we were frozen, or PostgreSQL was, and another daemon may have taken the account, and heard a human."""
 _END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 
 Record = Callable[[], Awaitable[None]]
@@ -327,13 +330,21 @@ class Outbox:
                 self._tell(due.chat_id, due.id, None, Status.CANCELLED)
             return None
         passing(Point.CLAIMED)
-        if due.fenced and self._marks.human_since(due.jids, stamp):
+        if (overtaken := self._overtaken(due, stamp, now)) is not None:
             self._pacer.came_back(due)
-            # Whether it was one is known once it is committed; then the epoch tells the next claim.
-            now = self._clock.now()
-            await until_stored(lambda: self._store.settle(due, Status.QUEUED, "a human is writing", now))
+            at = self._clock.now()
+            await until_stored(lambda: self._store.settle(due, Status.QUEUED, overtaken, at))
             return None
         return await self._send(due, prepared, stamp)
+
+    def _overtaken(self, due: Due, stamp: int, asked_at: datetime) -> str | None:
+        """What has come between a claim and its send, so that it is to be claimed anew; None if nothing has."""
+        if self._clock.now() - asked_at > _HEARD_WITHIN:
+            return "the claim was heard of too late"
+        if due.fenced and self._marks.human_since(due.jids, stamp):
+            # Whether it was one is known once it is committed; then the epoch tells the next claim.
+            return "a human is writing"
+        return None
 
     async def _send(self, due: Due, prepared: object, stamp: int) -> Record:
         # The last look was just before: no await may come in between, nor before the transport's own first step.

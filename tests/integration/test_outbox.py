@@ -23,7 +23,7 @@ from storage.models import Address, ChatId, Claim, Due, Jid, MessageId, MessageT
 from storage.outbox import OutboxStore
 from tests.conftest import until
 from tests.integration.path_world import Path
-from tests.integration.store_world import ANA, BEN, LONG_AGO, NOW, World, said, typed
+from tests.integration.store_world import ANA, BEN, LONG_AGO, NOW, World, leased, said, typed
 
 SECOND = timedelta(seconds=1)
 POLICY = Policy(typing_speed=10.0, max_age=timedelta(hours=6))
@@ -172,6 +172,40 @@ async def test_what_was_seen_after_the_claim_and_turns_out_to_be_no_human_only_d
     assert len(post.transport.sent) == 1
     row = await post.world.row(message_id)
     assert (row["status"], row["overlapped"]) == ("sent", False)
+
+
+async def test_a_claim_that_a_frozen_daemon_hears_of_after_it_was_replaced_sends_nothing(post: Post) -> None:
+    """Its successor may have seen the owner step in, of whom this one's marks know nothing."""
+
+    async def freeze() -> None:
+        stop(post, 6 * SECOND)
+        await leased(post.world.db, post.world.account)
+        await post.world.outbox.abandon(post.clock.now() + timedelta(days=1))
+        await post.world.record(typed("H1"))
+
+    post.store.after_claim = freeze
+    message_id = await post.send()
+    await post.settle()
+    assert post.transport.started == []
+    assert await post.world.status(message_id) is Status.UNKNOWN
+
+
+async def test_one_that_was_frozen_and_not_replaced_claims_anew(post: Post) -> None:
+    async def freeze() -> None:
+        post.store.after_claim = None
+        stop(post, 6 * SECOND)
+
+    post.store.after_claim = freeze
+    message_id = await post.send()
+    await post.settle()
+    assert post.steps.count("claim") == 2
+    assert await post.world.status(message_id) is Status.SENT
+
+
+def stop(post: Post, duration: timedelta) -> None:
+    """As by SIGSTOP, until SIGCONT."""
+    assert isinstance(post.clock, VirtualClock)
+    post.clock.jump(duration)
 
 
 async def seen_after_the_claim(post: Post) -> tuple[MessageId, Mark, asyncio.Task[None]]:

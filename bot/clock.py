@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 
 class Work:
@@ -39,6 +40,11 @@ class Work:
             yield
         finally:
             self.end()
+
+    def count(self, task: asyncio.Task[Any]) -> None:
+        """Until it is done; one that is cancelled before its first step could not say so itself."""
+        self.begin()
+        task.add_done_callback(lambda _: self.end())
 
     @property
     def is_idle(self) -> bool:

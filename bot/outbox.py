@@ -114,17 +114,18 @@ class Outbox:
         if chat_id in self._deliveries:
             self._again.add(chat_id)
             return
-        self._clock.work.begin()
-        self._deliveries[chat_id] = asyncio.create_task(self._deliver_all(chat_id), name=f"outbox-{chat_id}")
+        task = asyncio.create_task(self._deliver_all(chat_id), name=f"outbox-{chat_id}")
+        self._deliveries[chat_id] = task
+        self._clock.work.count(task)
 
     def hasten(self, chat_id: ChatId, message_id: MessageId) -> None:
         """Send this one at once, ahead of what its chat has queued: a line is taken back before it is read.
 
         The claim sees to it that it is sent once, although the chat's own turn may find it, too.
         """
-        self._clock.work.begin()
         self._hastened.add(task := asyncio.create_task(self._deliver_one(chat_id, message_id)))
         task.add_done_callback(self._hastened.discard)
+        self._clock.work.count(task)
 
     async def run(self) -> None:
         """Find what others have queued: other processes, a daemon that was killed, a retry that has become due."""
@@ -193,7 +194,6 @@ class Outbox:
             self._paced.pop(chat_id, None)
             self.holds.arrived(chat_id)
             self._delivered(chat_id)
-            self._clock.work.end()
 
     async def _stumble(self, chat_id: ChatId, exc: Exception) -> None:
         """What stops its chat again and again is given up: it must not hold up the others for ever."""
@@ -216,8 +216,6 @@ class Outbox:
             log.info("delivery_left", chat_id=chat_id)
         except Exception:
             log.exception("delivery_failed")  # its chat's own turn finds it again
-        finally:
-            self._clock.work.end()
 
     async def _deliver(self, due: Due) -> bool:
         """Whether it was sent, or may have been."""

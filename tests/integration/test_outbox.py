@@ -190,6 +190,14 @@ async def test_a_claim_that_a_frozen_daemon_hears_of_after_it_was_replaced_sends
     assert await post.world.status(message_id) is Status.UNKNOWN
 
 
+async def test_a_delivery_that_is_ended_before_its_first_step_is_no_longer_at_work(post: Post) -> None:
+    chat_id = await post.world.meet()
+    post.outbox.wake(chat_id)
+    post.outbox.hasten(chat_id, MessageId(1))
+    await post.outbox.close()
+    assert post.clock.work.is_idle
+
+
 async def test_one_that_was_frozen_and_not_replaced_claims_anew(post: Post) -> None:
     async def freeze() -> None:
         post.store.after_claim = None

@@ -92,7 +92,7 @@ class Line:
         await cancel(self._platform)
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                await self.pipeline.inbox.drained()
+                await self.pipeline.drained()
         await self.pipeline.close()
         await cancel([*self._rooms, *self._background])
 

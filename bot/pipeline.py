@@ -339,14 +339,21 @@ class Pipeline:
         self._pausing.add(task := asyncio.create_task(take_up()))
         task.add_done_callback(self._pausing.discard)
 
+    async def drained(self) -> None:
+        """Wait until all that has arrived is in the store, and what a human said that could not be read, too."""
+        await self.inbox.drained()
+        while self._pausing:
+            await asyncio.wait(self._pausing)
+
     async def close(self) -> None:
         """Stop where things stand: what is undecided or queued stays so in the store."""
         await self._lanes.close()
         await self.notices.close()
         await self.outbox.close()
-        if self._recovering is not None:
-            self._recovering.cancel()
-            await asyncio.gather(self._recovering, return_exceptions=True)
+        rest = [*self._pausing, *([self._recovering] if self._recovering is not None else [])]
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
 
     # -- what the rooms ask for --
 

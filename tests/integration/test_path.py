@@ -12,13 +12,25 @@ from structlog.testing import capture_logs
 
 from flows.contract import Decided, Outcome, Pause, Reply, Turn
 from storage.database import Database
-from storage.models import Action, Address, ChatNamed, ExternalId, Jid, MessageType, Quoted, Typing
+from storage.models import (
+    Action,
+    Address,
+    ChatNamed,
+    ExternalId,
+    HumanSeen,
+    Jid,
+    MessageType,
+    PauseReason,
+    Quoted,
+    Typing,
+)
 from tests.integration.path_world import Path
 from tests.integration.store_world import (
     ANA,
     ANA_BOTH,
     ANA_LID,
     BEN,
+    NOW,
     SHOP,
     TEAM,
     World,
@@ -57,6 +69,16 @@ async def test_a_reaction_while_the_bot_types_does_not_cost_the_answer(
         await path.settle()
         assert path.said == [ANSWER]
         assert path.decided == [Action.KEYWORD_REPLIED, Action.IGNORED_UNSUPPORTED]
+
+
+async def test_a_word_that_cannot_be_read_is_in_the_store_before_a_line_ends(path: Path) -> None:
+    """No row of the inbox waits for it: a line that lost its account would else have let go of the owner's pause."""
+    async with path.running():
+        path.pipeline.receive(HumanSeen(chat=ANA, at=NOW))
+        await path.pipeline.drained()
+        await path.pipeline.close()
+        session = await path.world.session(await path.world.meet())
+        assert session.pause_reason is PauseReason.HUMAN_TAKEOVER
 
 
 async def test_a_resume_does_not_undo_what_the_owner_writes_right_after_it(path: Path) -> None:

@@ -1,8 +1,9 @@
 """Whatever people, phones, clocks and crashes do in whatever order, the invariants hold.
 
-Hypothesis plays everybody; `shop.py` notes in which order the daemon saw what and started what. `make prove-fast` plays
-the same few games each time, `make prove` new ones with 100,000 moves in all. Numbers name invariants: 1 recorded
-first, 2 decided once, 3 never over the human, 5 in order, 6 honest status.
+Hypothesis plays everybody; `shop.py` notes in which order the daemons saw what and started what, `judge.py` and
+`claims.py` hold the invariants against it. `make prove-fast` plays the same few games each time, `make prove` new ones
+with 100,000 moves in all. Numbers name invariants: 1 recorded first, 2 decided once, 3 never over the human, 5 in
+order, 6 honest status.
 """
 
 from __future__ import annotations
@@ -18,49 +19,64 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
-from bot.transports.base import NotConnected, SendPostponed, SendRefused, SendUnconfirmed, TransportError
+from bot.transports.base import (
+    NotConnected,
+    SendPostponed,
+    SendRefused,
+    SendUnconfirmed,
+    TransportError,
+    TransportEvent,
+)
 from storage.database import Database
 from storage.models import (
     Address,
     ExternalId,
+    HumanSeen,
     InboundMessage,
-    Jid,
     MessageType,
+    Outgoing,
     Receipt,
     Status,
 )
-from tests.conftest import fresh_database
-from tests.integration.store_world import AFTER, OWNER
+from storage.outbox import OutboxStore
+from tests.conftest import connected, fresh_database
+from tests.integration.store_world import OWNER, TEAM
 from tests.proof import claims
-from tests.proof.shop import POLICY, Seen, Send, Shop
+from tests.proof.judge import EVERYBODY, Judge
+from tests.proof.players import (
+    ADMIN,
+    BY_A_HUMAN,
+    CALLING_BACK,
+    CLEANING,
+    CLOCK,
+    FORMS,
+    GROUP,
+    PEOPLE,
+    RECORDING,
+    SILENCING,
+    address,
+    by_sql,
+)
+from tests.proof.shop import LINE, POLICY, Line, Shop
 
 FEW = 30
 GAMES = int(os.environ.get("SIDESTEP_PROVE_GAMES", "0"))
 """How many, new ones each time; 0: the same few."""
 MOVES = 50
 
-ADMIN = Address(jid=Jid("5511999990001@s.whatsapp.net"))
 # Some of them more often, so that the bot is not silent most of the time.
 COMMANDS = (
     "/pause", "/pause 1h", "/resume", "/resume", "/resume", "/exclude", "/include", "/include", "/reset", "/status",
 )  # fmt: skip
-FORMS = ("phone", "lid", "phone+lid", "lid+phone")
 T = TypeVar("T")
-
-
-def phone(who: int) -> Jid:
-    return Jid(f"55118888000{who:02}@s.whatsapp.net")
-
-
-def lid(who: int) -> Jid:
-    return Jid(f"2000000000000{who:02}@lid")
-
-
-def address(who: int, form: str) -> Address:
-    shown = [phone(who) if part == "phone" else lid(who) for part in form.split("+")]
-    return Address(jid=shown[0], alt=shown[1] if len(shown) > 1 else None)
 
 
 def pick(items: Sequence[T], back: int) -> T:
@@ -69,24 +85,16 @@ def pick(items: Sequence[T], back: int) -> T:
 
 
 people = st.integers(0, 1)
+chats = st.sampled_from([0, 0, 1, 1, GROUP])
 backs = st.integers(0, 5)
 words = st.sampled_from(["hello", "hello", "price", "price", "handoff"])
 forms = st.sampled_from(FORMS)
-
-
-# As somebody with a SQL console would, who takes nothing back that is queued: the claim alone can refuse it.
-PAUSE_BY_SQL = """
-UPDATE sidestep.chat_state SET is_paused = true, pause_reason = 'manual_pause', paused_at = $3, paused_until = NULL,
-       epoch = epoch + 1 WHERE tenant_id = $1 AND chat_id = $2
-"""
-RESUME_BY_SQL = """
-UPDATE sidestep.chat_state SET is_paused = false, pause_reason = NULL, paused_at = NULL, paused_until = NULL,
-       epoch = epoch + 1 WHERE tenant_id = $1 AND chat_id = $2 AND $3::timestamptz IS NOT NULL
-"""
+seconds_typed = st.sampled_from([0, 1, 2, 3])
+steps_taken = st.integers(0, 40)
 
 
 class Game(RuleBasedStateMachine):
-    """One shop, three customers, the owner on two devices, an admin; the daemon may crash."""
+    """One shop, two customers and a group, the owner on two devices, an admin; daemons may crash, and take over."""
 
     runner: asyncio.Runner
     database: Database
@@ -94,12 +102,12 @@ class Game(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
-        self.wrong: list[str] = []
-        self.moved_state = False  # since the last look at the store: who may speak is not certain
-        self.silent: frozenset[Jid] = frozenset()
-        self.called_back: list[tuple[int, int]] = []
-        self.shop = self.wait(Shop.open(self.database, may_have_left))
-        self.shop.on_start = self.judge
+
+    @initialize(takeover_in_groups=st.booleans())
+    def a_shop_opens(self, takeover_in_groups: bool) -> None:
+        policy = replace(POLICY, takeover_in_groups=takeover_in_groups)
+        self.shop = self.wait(Shop.open(self.database, policy, may_have_left))
+        self.judge = Judge(self.shop)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
@@ -110,13 +118,12 @@ class Game(RuleBasedStateMachine):
     def a_customer_writes(self, who: int, form: str, text: str, late: int) -> None:
         self.say(who, form, text, late=late)
 
-    @rule(who=people, form=forms, text=words, steps=st.integers(0, 40))
+    @rule(who=people, form=forms, text=words, steps=steps_taken)
     def a_customer_writes_and_waits_for_the_debounce(
         self, who: int, form: str, text: str, steps: int
     ) -> None:
         self.say(who, form, text)
-        self.wait(self.shop.breathe(40))
-        self.wait(self.shop.clock.press_on(POLICY.debounce))
+        self.wait(self.shop.time.press_on(POLICY.debounce))
         self.wait(self.shop.breathe(steps))
 
     @rule(
@@ -126,39 +133,45 @@ class Game(RuleBasedStateMachine):
         self, who: int, form: str, text: str, pause: int, steps: int
     ) -> None:
         self.a_customer_writes_and_waits_for_the_debounce(who, form, text, steps)
-        self.wait(self.shop.clock.press_on(timedelta(seconds=pause)))
+        self.wait(self.shop.time.press_on(timedelta(seconds=pause)))
         self.say(who, form, text)
-
-    @rule(
-        who=people,
-        form=forms,
-        seconds=st.sampled_from([0, 1, 2, 3]),
-        steps=st.integers(0, 40),
-        form_of_owner=forms,
-    )
-    def the_owner_steps_in_while_the_bot_answers(
-        self, who: int, form: str, seconds: int, steps: int, form_of_owner: str
-    ) -> None:
-        self.a_customer_writes_and_waits_for_the_debounce(who, form, "price", 40)
-        self.wait(self.shop.clock.press_on(timedelta(seconds=seconds)))
-        self.wait(self.shop.breathe(steps))
-        self.the_owner_writes(who, form_of_owner, 0, 0)
 
     @rule(who=people, form=forms, command=st.sampled_from(["/stop", "/start", "/start", "/human", "/help"]))
     def a_customer_commands(self, who: int, form: str, command: str) -> None:
         self.say(who, form, command)
 
-    @rule(
-        who=people, form=forms, device=st.sampled_from([0, 7]), late=st.sampled_from([0, 0, 0, 300, 10_800])
-    )
+    @rule(who=chats, form=forms, device=st.sampled_from([0, 7]), late=st.sampled_from([0, 0, 0, 300, 10_800]))
     def the_owner_writes(self, who: int, form: str, device: int, late: int) -> None:
-        self.say(who, form, "it is me", late=late, from_me=True, sender_device=device)
+        self.say(who, form, LINE, late=late, from_me=True, sender_device=device)
+
+    @rule(who=people, form=forms, seconds=seconds_typed, steps=steps_taken, form_of_owner=forms)
+    def the_owner_steps_in_while_the_bot_answers(
+        self, who: int, form: str, seconds: int, steps: int, form_of_owner: str
+    ) -> None:
+        self.the_bot_answers(who, form, seconds, steps)
+        self.the_owner_writes(who, form_of_owner, 0, 0)
 
     @rule(
-        who=people,
-        form=forms,
-        command=st.sampled_from(COMMANDS),
+        who=people, form=forms, late=st.sampled_from([0, 0, 0, 300]), follows=st.booleans(), steps=steps_taken
     )
+    def the_owner_writes_what_cannot_be_read(
+        self, who: int, form: str, late: int, follows: bool, steps: int
+    ) -> None:
+        """The platform tells at once that it was the owner; what was said it tells later, or never."""
+        said = self.message(address(who, form), OWNER, LINE, late=late)
+        self.arrive(HumanSeen(chat=said.chat, at=said.sent_at))
+        self.wait(self.shop.breathe(steps))
+        if follows:
+            self.arrive(replace(said, from_me=True))
+
+    @rule(who=people, form=forms, seconds=seconds_typed, steps=steps_taken, follows=st.booleans())
+    def what_cannot_be_read_comes_while_the_bot_answers(
+        self, who: int, form: str, seconds: int, steps: int, follows: bool
+    ) -> None:
+        self.the_bot_answers(who, form, seconds, steps)
+        self.the_owner_writes_what_cannot_be_read(who, form, 0, follows, 0)
+
+    @rule(who=chats, form=forms, command=st.sampled_from(COMMANDS))
     def the_owner_commands(self, who: int, form: str, command: str) -> None:
         self.say(who, form, command, from_me=True)
 
@@ -166,19 +179,52 @@ class Game(RuleBasedStateMachine):
     def an_admin_commands(self, command: str) -> None:
         self.arrive(self.message(ADMIN, ADMIN, command))
 
+    @rule(who=chats, form=forms)
+    def everybody_calls_the_bot_back(self, who: int, form: str) -> None:
+        """Or it would be silent for most of a game."""
+        for command in ("/resume", "/include"):
+            self.the_owner_commands(who, form, command)
+        if who != GROUP:
+            self.a_customer_commands(who, form, "/start")
+        self.an_admin_commands("/global resume")
+
+    # -- in a group --
+
+    @rule(who=people, form=forms, text=words, to=st.sampled_from(["all", "us", "our message"]))
+    def a_member_writes(self, who: int, form: str, text: str, to: str) -> None:
+        """To the others, or to the bot: by a mention, or in reply to what it has said."""
+        said = self.message(TEAM, address(who, form), text)
+        self.arrive(replace(said, mentions_me=to == "us", reply_to_me=to == "our message"))
+
+    @rule(
+        who=people,
+        form=forms,
+        command=st.sampled_from(["/stop", "/human", "/help", "/pause"]),
+        to=st.booleans(),
+    )
+    def a_member_commands(self, who: int, form: str, command: str, to: bool) -> None:
+        self.arrive(replace(self.message(TEAM, address(who, form), command), mentions_me=to))
+
+    @rule(who=people, form=forms, seconds=seconds_typed, steps=steps_taken)
+    def a_human_speaks_in_the_group_while_the_bot_answers(
+        self, who: int, form: str, seconds: int, steps: int
+    ) -> None:
+        """It steps aside where that is configured, and goes on elsewhere."""
+        self.a_member_writes(who, form, "price", "us")
+        self.wait(self.shop.time.press_on(POLICY.debounce))
+        self.shop.time.jump(timedelta(seconds=seconds))
+        self.wait(self.shop.breathe(steps))
+        self.the_owner_writes(GROUP, form, 0, 0)
+
+    # -- what phones do --
+
     @rule(back=backs, kind=st.sampled_from([MessageType.EDIT, MessageType.REVOKE, MessageType.REACTION]))
     def a_message_is_changed(self, back: int, kind: MessageType) -> None:
         if self.shop.seen:
             event = pick(self.shop.seen, back).event
-            self.count += 1
+            changed = ExternalId(f"c{self.next_count()}")
             self.arrive(
-                replace(
-                    event,
-                    external_id=ExternalId(f"c{self.count}"),
-                    type=kind,
-                    reply_to=event.external_id,
-                    text="price",
-                )
+                replace(event, external_id=changed, type=kind, reply_to=event.external_id, text="price")
             )
 
     @rule(back=backs)
@@ -188,17 +234,11 @@ class Game(RuleBasedStateMachine):
 
     @rule(back=backs, status=st.sampled_from([Status.SENT, Status.DELIVERED, Status.READ]))
     def a_phone_acknowledges(self, back: int, status: Status) -> None:
-        if self.shop.phones.started:
+        if self.shop.started:
             # It may be under way still: the receipt is quicker than the answer to the send.
-            sent = pick(self.shop.phones.started, back)
-            self.arrive(
-                Receipt(
-                    chat=Address(jid=sent.to),
-                    external_ids=(sent.external_id,),
-                    status=status,
-                    at=self.shop.clock.now(),
-                )
-            )
+            sent = pick(self.shop.started, back)
+            chat, at = Address(jid=sent.to), self.shop.time.now()
+            self.arrive(Receipt(chat=chat, external_ids=(sent.external_id,), status=status, at=at))
 
     # -- what goes wrong --
 
@@ -222,14 +262,93 @@ class Game(RuleBasedStateMachine):
     def the_connection_comes_back(self) -> None:
         self.wait(self.shop.phones.resume())
 
-    @rule()
-    def the_daemon_is_killed(self) -> None:
-        self.wait(self.shop.restart())
+    @rule(another=st.booleans())
+    def the_daemon_is_killed(self, another: bool) -> None:
+        """It starts again, or one that stands by takes over."""
+        self.wait(self.shop.restart(by_another=another))
 
-    @rule(who=people, pause=st.booleans())
-    def another_process_changes_the_state(self, who: int, pause: bool) -> None:
-        self.moved_state = True
-        self.wait(self.by_sql(who, pause))
+    @rule(frozen=st.booleans())
+    def another_daemon_takes_over(self, frozen: bool) -> None:
+        """The first is silent for longer than its lease lasts, and is not told that it has lost the account."""
+        self.wait(self.shop.take_over(frozen=frozen))
+
+    @rule(who=people, form=forms, seconds=seconds_typed, steps=steps_taken, human=st.booleans())
+    def the_daemon_freezes_while_the_bot_answers(
+        self, who: int, form: str, seconds: int, steps: int, human: bool
+    ) -> None:
+        """Another takes over, and may see the owner step in, before the first goes on where it stood."""
+        self.the_bot_answers(who, form, seconds, steps)
+        self.wait(self.shop.take_over(frozen=True))
+        if human:
+            self.the_owner_writes(who, form, 0, 0)
+            self.wait(self.shop.breathe(40))
+        self.who_was_lost_goes_on()
+
+    @rule()
+    def who_was_lost_goes_on(self) -> None:
+        """It thaws, and believes that the account is its own."""
+        for daemon in self.shop.lost:
+            daemon.go_on()
+        self.wait(self.shop.breathe(40))
+
+    @rule()
+    def who_was_lost_finds_out(self) -> None:
+        for daemon in self.shop.lost:
+            self.wait(daemon.look())
+
+    # -- by SQL: no daemon is told --
+
+    @rule(who=chats, how=st.sampled_from(sorted(SILENCING)))
+    def somebody_silences_by_sql(self, who: int, how: str) -> None:
+        if how == BY_A_HUMAN and who == GROUP:
+            how = "whaply"  # what a human does in a group is another rule's
+        self.judge.moved_state = True
+        begun = self.shop.next_order()
+        if self.by_sql(who, SILENCING[how]) == "UPDATE 0":
+            return
+        if how == "processor, all":
+            self.judge.all_silenced(True)
+        else:
+            self.judge.cut_off(EVERYBODY if how == "threads" else who, begun)
+        if how == BY_A_HUMAN:
+            self.a_line_is_in_the_store(who)
+
+    @rule(
+        who=people,
+        form=forms,
+        seconds=seconds_typed,
+        steps=steps_taken,
+        how=st.sampled_from(sorted(SILENCING)),
+    )
+    def somebody_silences_by_sql_while_the_bot_answers(
+        self, who: int, form: str, seconds: int, steps: int, how: str
+    ) -> None:
+        self.the_bot_answers(who, form, seconds, steps)
+        self.somebody_silences_by_sql(who, how)
+
+    @rule(who=chats, how=st.sampled_from(sorted(CALLING_BACK)))
+    def somebody_calls_back_by_sql(self, who: int, how: str) -> None:
+        self.judge.moved_state = True
+        if how == "processor, all":
+            self.judge.all_silenced(False)
+        else:
+            self.judge.called_back(who)
+        self.by_sql(who, CALLING_BACK[how])
+
+    @rule(who=people)
+    def a_person_speaks_by_a_program(self, who: int) -> None:
+        """As `send_and_log(…, by_human=True)`: it goes out by the daemon, which finds it queued."""
+        self.wait(self.speak(who))
+
+    @rule(who=chats, from_me=st.booleans())
+    def somebody_records_by_sql(self, who: int, from_me: bool) -> None:
+        """A record takes nothing over, and nobody answers it."""
+        self.by_sql(who, RECORDING, f"s{self.next_count()}", from_me)
+
+    @rule()
+    def somebody_ends_idle_pauses_by_sql(self) -> None:
+        self.judge.moved_state = True
+        self.by_sql(GROUP, CLEANING)
 
     # -- time --
 
@@ -239,26 +358,35 @@ class Game(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1, 3, 15, 600, 3_700, 8_000]))
     def time_passes(self, seconds: int) -> None:
-        self.wait(self.pass_time(seconds))
+        self.wait(self.shop.pass_time(timedelta(seconds=seconds)))
 
     @rule()
     def all_comes_to_rest(self) -> None:
-        self.rest()
+        self.wait(self.shop.settle())
+        self.wait(self.hold_the_claims())
 
     def teardown(self) -> None:
         try:
-            self.wait(self.shop.phones.resume())
-            self.shop.phones.refuse = None
-            self.wait(self.pass_time(1_200))
-            self.rest()
-            self.wait(self.pass_time(1_200))
-            self.rest()
+            for _ in range(2):
+                self.wait(self.shop.phones.resume())
+                self.shop.phones.refuse = None
+                self.wait(self.shop.pass_time(timedelta(seconds=1_200)))
+                self.all_comes_to_rest()
             self.wait(claims.assert_all_is_settled(self.database, self.shop.tenant))
-            self.wait(claims.assert_people_are_one(self.database, self.shop.tenant, self.linked()))
+            self.wait(claims.assert_people_are_one(self.database, self.shop.tenant, self.judge.linked()))
         finally:
-            self.wait(self.shop.crash())
+            self.wait(self.shop.close())
 
     # -- how it is done --
+
+    def the_bot_answers(self, who: int, form: str, seconds: int, steps: int) -> None:
+        """It may speak, has been asked, and is so far with its answer: making it, typing, claiming or sending it."""
+        if not self.wait(claims.may_speak(self.database, self.shop.tenant, PEOPLE[who])):
+            self.everybody_calls_the_bot_back(who, form)
+            self.all_comes_to_rest()
+        self.a_customer_writes_and_waits_for_the_debounce(who, form, "price", 0)
+        self.shop.time.jump(timedelta(seconds=seconds))
+        self.wait(self.shop.breathe(steps))
 
     def say(self, who: int, form: str, text: str, *, late: int = 0, **changes: Any) -> None:
         chat = address(who, form)
@@ -266,137 +394,61 @@ class Game(RuleBasedStateMachine):
         self.arrive(replace(self.message(chat, sender, text, late=late), **changes))
 
     def message(self, chat: Address, sender: Address, text: str, *, late: int = 0) -> InboundMessage:
-        self.count += 1
         return InboundMessage(
-            external_id=ExternalId(f"m{self.count}"), chat=chat, sender=sender, text=text,
-            sent_at=self.shop.clock.now() - timedelta(seconds=late),
+            external_id=ExternalId(f"m{self.next_count()}"), chat=chat, sender=sender, text=text,
+            is_group=chat == TEAM, sent_at=self.shop.time.now() - timedelta(seconds=late),
         )  # fmt: skip
 
-    def arrive(self, event: InboundMessage | Receipt) -> None:
-        if isinstance(event, InboundMessage) and event.text not in ("hello", "price"):
-            self.moved_state = True
-        self.wait(self.at_once(lambda: self.shop.phones.arrive(event)))
+    def next_count(self) -> int:
+        self.count += 1
+        return self.count
 
-    @staticmethod
-    async def at_once(call: Any) -> None:
-        call()
+    def arrive(self, event: TransportEvent) -> None:
+        if not isinstance(event, InboundMessage) or event.text not in ("hello", "price"):
+            self.judge.moved_state = True
 
-    async def by_sql(self, who: int, pause: bool) -> None:
-        """What a face or another process does: the store's state changes, and nobody tells this daemon."""
-        world = self.shop.world
-        for jid in (phone(who), lid(who)):
-            if (chat_id := await world.outbox.chat_at(jid)) is not None:
-                if not pause:
-                    self.called_back.append((self.shop.next_order(), who))
-                sql = PAUSE_BY_SQL if pause else RESUME_BY_SQL
-                await self.database.execute(sql, world.tenant.tenant_id, chat_id, self.shop.clock.now())
+        async def at_once() -> None:
+            self.shop.phones.arrive(event)
 
-    async def pass_time(self, seconds: int) -> None:
-        await self.shop.clock.press_on(timedelta(seconds=seconds))
-        await self.shop.scheduler.run_due()
-        await self.shop.pipeline.outbox.take_up()
+        self.wait(at_once())
 
-    def rest(self) -> None:
-        self.wait(self.shop.settle())
-        self.wait(claims.assert_all_is_decided(self.database, self.shop.tenant))
-        self.wait(claims.assert_all_is_recorded(self.database, self.shop.tenant, self.shop.seen))
-        self.wait(claims.assert_overlaps_are_told(self.database, self.shop.tenant, self.overlapped()))
-        claims.assert_statuses_only_move_forward(self.shop.statuses)
-        self.assert_nothing_is_answered_twice()
-        self.no_send_was_wrong()
-        self.silent = self.wait(claims.silent_addresses(self.database, self.shop.tenant))
-        self.moved_state = False
+    def by_sql(self, who: int, sql: str, *more: object) -> str:
+        now = self.shop.time.now()
+        return self.wait(by_sql(self.database, self.shop.tenant, now, sql, who, *more))
 
-    # -- what must hold of sends --
+    async def speak(self, who: int) -> None:
+        store, now = OutboxStore(self.database, self.shop.account), self.shop.time.now()
+        for jid in PEOPLE[who]:
+            if (chat_id := await store.chat_at(jid)) is not None:
+                self.judge.moved_state = True
+                await store.speak(chat_id, Outgoing(text=LINE), now)
+                self.a_line_is_in_the_store(who)
+                return
+
+    def a_line_is_in_the_store(self, who: int) -> None:
+        order = self.shop.next_order()
+        for jid in PEOPLE[who]:
+            chat, now = Address(jid=jid), self.shop.time.now()
+            self.shop.lines.append(Line(order=order, by=None, chat=chat, at=now, known=order))
+
+    async def hold_the_claims(self) -> None:
+        database, shop, judge = self.database, self.shop, self.judge
+        await claims.assert_all_is_decided(database, shop.tenant)
+        await claims.assert_all_is_recorded(database, shop.tenant, shop.seen)
+        await claims.assert_the_faces_show_it(database, shop.tenant, shop.seen)
+        await claims.assert_groups_are_left_alone(
+            database, shop.tenant, takes_over=shop.policy.takeover_in_groups
+        )
+        await claims.assert_overlaps_are_told(database, shop.tenant, judge.overlapped())
+        claims.assert_statuses_only_move_forward(shop.statuses)
+        judge.assert_nothing_is_answered_twice()
+        judge.assert_each_pause_ended_once()
+        judge.assert_nothing_was_wrong()
+        judge.rests(await claims.silent_addresses(database, shop.tenant))
 
     @invariant()
     def no_send_was_wrong(self) -> None:
-        assert self.wrong == []
-
-    def judge(self, send: Send) -> None:
-        """Called at the very start of a send; what is raised in there would be the daemon's to handle."""
-        if send.ids:  # else it is a command's answer, or a notice: not fenced by a human's line
-            try:
-                self.check(send)
-            except AssertionError as wrong:
-                self.wrong.append(str(wrong))
-
-    def check(self, send: Send) -> None:
-        asked = [s for s in self.shop.seen if s.event.external_id in send.ids and not s.event.from_me]
-        for human in self.humans(send.to):
-            assert human.order < send.made, f"3: a human had spoken ({human}) when {send} started"
-            for question in asked:
-                assert human.order < question.order or human.event.sent_at < question.event.sent_at, (
-                    f"3: {send} answers {question}, which was the human's to answer ({human})"
-                )
-        for human in self.humans(send.to):
-            spoke = human.event.sent_at
-            assert spoke + AFTER <= send.started_at or self.is_called_back(send.to, human), (
-                f"3: {send} started {send.started_at - spoke} after a human spoke"
-            )
-        assert self.moved_state or send.to not in self.silent, f"3: the store was silent for {send.to}"
-        before = [s for s in self.shop.sends if s is not send and s.to == send.to and s.left and s.ids]
-        if before and self.was_linked(send.to, before[-1].made):
-            assert self.first(send) > self.last(before[-1]), f"5: {send} comes after {before[-1]}"
-
-    def is_called_back(self, to: Jid, human: Seen) -> bool:
-        """Whether the bot was called back to the chat after this line: by another process, or by the owner, whose
-        command counts from when it was written, too.
-        """
-        if any(order > human.order for order, who in self.called_back if to in (phone(who), lid(who))):
-            return True
-        resumes = (
-            seen
-            for seen in self.shop.seen
-            if seen.event.from_me
-            and seen.event.text == "/resume"
-            and self.same_person(to, seen.event.chat.jid)
-        )
-        return any(seen.order > human.order or seen.event.sent_at > human.event.sent_at for seen in resumes)
-
-    def humans(self, to: Jid) -> Iterator[Seen]:
-        """The owner's lines in the chat with this address, as far as they could be known to be in it."""
-        for seen in self.shop.seen:
-            event = seen.event
-            spoke = event.from_me and event.text == "it is me" and event.type is MessageType.TEXT
-            known = self.same_person(to, event.chat.jid) and self.was_linked(to, seen.order)
-            if spoke and not seen.repeated and (to in event.chat.jids or known):
-                yield seen
-
-    @staticmethod
-    def same_person(one: Jid, other: Jid) -> bool:
-        return any(one in (phone(who), lid(who)) and other in (phone(who), lid(who)) for who in range(3))
-
-    def was_linked(self, jid: Jid, order: int) -> bool:
-        """Whether an event had shown both addresses of this person before then."""
-        return any(
-            s.order < order and s.event.chat.alt is not None and jid in s.event.chat.jids
-            for s in self.shop.seen
-        )
-
-    def linked(self) -> list[tuple[Jid, Jid]]:
-        return [(phone(w), lid(w)) for w in range(3) if self.was_linked(phone(w), 1 << 62)]
-
-    def overlapped(self) -> list[ExternalId]:
-        return [
-            s.external_id
-            for s in self.shop.sends
-            if s.ids and s.ended is not None and s.external_id is not None
-            and any(s.order < h.order < s.ended for h in self.humans(s.to))
-        ]  # fmt: skip
-
-    def order_of(self, external_id: ExternalId) -> int:
-        return next((s.order for s in self.shop.seen if s.event.external_id == external_id), 0)
-
-    def first(self, send: Send) -> int:
-        return min(map(self.order_of, send.ids))
-
-    def last(self, send: Send) -> int:
-        return max(map(self.order_of, send.ids))
-
-    def assert_nothing_is_answered_twice(self) -> None:
-        answered = [i for send in self.shop.sends if send.left for i in send.ids]
-        assert len(answered) == len(set(answered)), f"2: answered twice: {sorted(answered)}"
+        self.judge.assert_nothing_was_wrong()
 
 
 def may_have_left(error: TransportError) -> bool:
@@ -407,7 +459,7 @@ def may_have_left(error: TransportError) -> bool:
 @contextmanager
 def playing(runner: asyncio.Runner, dsn: str) -> Iterator[type[Game]]:
     """One loop and one pool for all games; each has a tenant of its own."""
-    database = runner.run(Database.open(dsn, max_size=8))
+    database = runner.run(Database.open(dsn, max_size=10))
     try:
         yield type("PlayedGame", (Game,), {"runner": runner, "database": database})
     finally:
@@ -417,6 +469,8 @@ def playing(runner: asyncio.Runner, dsn: str) -> Iterator[type[Game]]:
 @pytest.fixture
 async def dsn(postgres: str, template: str) -> Any:
     async with fresh_database(postgres, template) as dsn:
+        async with connected(dsn) as connection:
+            await connection.execute(CLOCK)
         yield dsn
 
 

@@ -373,6 +373,7 @@ class Desk:
             now=self._clock.now(),
             reader=self._stores.reader,
             own_chat=not chat.is_group and (own or role is Role.ADMIN),
+            texts=self._flows.texts,
         )
 
     async def _run(self, flow: Flow, turn: Turn) -> Tally:

@@ -206,7 +206,7 @@ def build_flows(config: Config, metrics: Metrics) -> Flows:
             history=config.ai.history,
             hand_off=model.knows_tools if config.ai.hand_off is None else config.ai.hand_off,
         )
-    return Flows(keywords=keywords, ai=ai)
+    return Flows(keywords=keywords, ai=ai, texts=config.flows.texts.as_texts())
 
 
 async def close_flows(flows: Flows) -> None:

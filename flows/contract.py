@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from flows.texts import Texts
 from storage.hours import Closed
 from storage.models import (
     Action,
@@ -260,7 +261,8 @@ class Turn:
     `session` is the chat's as of the gates. `now` is the daemon's clock, virtual or not. `own_chat` says
     that the chat is no customer's: the owner's message-yourself, or an admin's private chat with the bot. `meant` is
     the chat that a command there is about where it does not say: it replies to a notice about it. `chosen` is the one
-    that was picked from a list: the command is about that, whatever names it has by now.
+    that was picked from a list: the command is about that, whatever names it has by now. `texts` are the bot's own
+    words to customers.
     """
 
     tenant: Tenant
@@ -273,6 +275,7 @@ class Turn:
     own_chat: bool = False
     meant: ChatSummary | None = None
     chosen: ChatSummary | None = None
+    texts: Texts = Texts()  # noqa: RUF009  frozen
 
     @property
     def text(self) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from flows.contract import Pause, Tell, Turn
+from storage.hours import with_opening
 from storage.models import PauseReason
 from storage.notify import NoticeKind
-
-_PROMISE = "A person will answer you here as soon as possible."
-_PROMISE_CLOSED = "We are closed just now. A person will answer you here when we are open again."
 
 
 def promise(turn: Turn) -> str:
     """What the customer is told."""
-    return _PROMISE_CLOSED if turn.closed else _PROMISE
+    texts, closed = turn.texts, turn.closed
+    return with_opening(texts.person_closed, closed, turn.tenant.zone) if closed else texts.person
 
 
 def pause(turn: Turn, reason: PauseReason) -> Pause:

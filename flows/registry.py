@@ -33,6 +33,7 @@ from flows.commands.command import STAFF, Command
 from flows.commands.help import help_for
 from flows.contract import Decided, Flow, Outcome, Turn
 from flows.keywords import KeywordFlow
+from flows.texts import Texts
 from flows.words import words_of
 from storage.models import Action, MessageType, Role
 
@@ -108,10 +109,11 @@ class Silence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flows:
-    """What one daemon can answer with. `ai` holds the models that were configured, by provider."""
+    """What one daemon can answer with. `ai` holds the configured models, by provider; `texts` are its own words."""
 
     keywords: KeywordFlow
     ai: Mapping[str, Flow] = field(default_factory=dict)
+    texts: Texts = Texts()  # noqa: RUF009  frozen
 
 
 def recognise(text: str, role: Role, *, own_chat: bool = False, is_reply: bool = False) -> Recognised | None:

@@ -16,6 +16,7 @@ from storage.zones import showings
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DEFAULT_AWAY = "Thank you for your message! We are closed just now, and answer when we are open again."
+OPENING = ("{time}", "{date}")
 
 _SPAN = re.compile(r"(\d{1,2}):([0-5]\d)\s*-\s*(\d{1,2}):([0-5]\d)")
 _YEARLY = re.compile(r"\d{2}-\d{2}")
@@ -58,10 +59,8 @@ class Hours:
         return Closed(until=self._opens_after(wall.date(), now, zone))
 
     def away_text(self, closed: Closed, zone: tzinfo) -> str:
-        """With `{time}` and `{date}` of the next opening filled in."""
-        opens = closed.until.astimezone(zone) if closed.until else None
-        shown = (f"{opens:%H:%M}", f"{opens:%Y-%m-%d}") if opens else ("…", "…")
-        return self.away.replace("{time}", shown[0]).replace("{date}", shown[1])
+        """What a customer is told."""
+        return with_opening(self.away, closed, zone)
 
     def as_json(self) -> dict[str, Any]:
         """As the store keeps it, and `read` reads it."""
@@ -114,6 +113,15 @@ class Hours:
             if (opens := min((begin for begin in begins if begin > now), default=None)) is not None:
                 return opens
         return None
+
+
+def with_opening(text: str, closed: Closed, zone: tzinfo) -> str:
+    """With the `OPENING` placeholders, the time and the day of the next opening, filled in."""
+    opens = closed.until.astimezone(zone) if closed.until else None
+    shown = (f"{opens:%H:%M}", f"{opens:%Y-%m-%d}") if opens else ("…", "…")
+    for placeholder, value in zip(OPENING, shown, strict=True):
+        text = text.replace(placeholder, value)
+    return text
 
 
 def read_spans(told: str | Sequence[str]) -> tuple[Span, ...]:

@@ -23,6 +23,8 @@ from bot.config.values import (
     ProxyUrl,
     Retention,
     S3Url,
+    Said,
+    SaidWhenClosed,
     Secret,
     ShareOrNever,
     Size,
@@ -31,6 +33,7 @@ from bot.config.values import (
     Timezone,
     Week,
 )
+from flows.texts import Texts as OwnWords
 from storage.hours import DAYS, DEFAULT_AWAY
 from storage.hours import Hours as BusinessHours
 from storage.notify import Notify as OwnerNotify
@@ -57,7 +60,7 @@ class Hours(Section):
 
     open: Week
     holidays: Holidays = {}
-    away: Text = DEFAULT_AWAY
+    away: SaidWhenClosed = DEFAULT_AWAY
     away_again: DurationOrNever = None
     keywords: bool = False
 
@@ -128,11 +131,28 @@ class Keyword(Section):
     answer: Text
 
 
+class Texts(Section):
+    """The bot's own words to customers."""
+
+    person: Said = OwnWords().person
+    person_closed: SaidWhenClosed = OwnWords().person_closed
+    goodbye: Said = OwnWords().goodbye
+    welcome: Said = OwnWords().welcome
+    welcome_back: Said = OwnWords().welcome_back
+    help: Said = OwnWords().help
+    help_in_group: Said = OwnWords().help_in_group
+
+    def as_texts(self) -> OwnWords:
+        """The same, as the flows say it."""
+        return OwnWords(**self.model_dump())
+
+
 class Flows(Section):
-    """What the bot answers without a model. An empty default is silence."""
+    """What the bot says by itself. An empty default is silence."""
 
     keywords: tuple[Keyword, ...] = ()
     default: str = "Thank you for your message! We will get back to you as soon as we can."
+    texts: Texts = Texts()
 
 
 class Answer(Section):

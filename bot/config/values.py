@@ -16,12 +16,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from flows.words import words_of
 from storage.address import read_address
 from storage.errors import BadDatabaseUrl
-from storage.hours import DAYS, Span, read_day, read_spans
+from storage.hours import DAYS, OPENING, Span, read_day, read_spans
 from storage.models import FOR_EVER
 
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?(?:([KMG])?B)?")
 _SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,3})?) ?%")
 _WHOLE = 100
+_PLACEHOLDER = re.compile(r"\{[^{}\n]{0,30}\}")
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 
 
@@ -194,6 +195,21 @@ def _parse_share_or_never(value: object) -> float | None:
     return float(match[1]) / _WHOLE
 
 
+def _said(*placeholders: str) -> AfterValidator:
+    """Words for a customer, who reads whatever stands in them that nothing fills in."""
+
+    def check(value: str) -> str:
+        if not value.strip():
+            raise ValueError("should not be empty")
+        unknown = next((name for name in _PLACEHOLDER.findall(value) if name not in placeholders), None)
+        if unknown is not None:
+            known = f"known here: {' and '.join(placeholders)}" if placeholders else "nothing is, here"
+            raise ValueError(f"has {unknown}, which nothing fills in ({known})")
+        return value
+
+    return AfterValidator(check)
+
+
 def _check_phrase(value: str) -> str:
     if not words_of(value):
         raise ValueError("has no letter, digit or emoji to match")
@@ -230,6 +246,8 @@ Retention = Annotated[timedelta | None, BeforeValidator(_parse_retention)]
 PhoneNumber = Annotated[str, BeforeValidator(_parse_phone_number)]
 Name = Annotated[str, AfterValidator(_check_name)]
 Text = Annotated[str, Field(min_length=1)]
+Said = Annotated[str, _said()]
+SaidWhenClosed = Annotated[str, _said(*OPENING)]
 Phrase = Annotated[str, AfterValidator(_check_phrase)]
 IgnoredTexts = Annotated[
     tuple[Annotated[str, AfterValidator(_check_ignored)], ...], BeforeValidator(_as_list)

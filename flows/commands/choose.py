@@ -38,7 +38,7 @@ def choose_with(lookup: Lookup) -> Command:
         outcomes = await command.answer(replace(turn, chosen=chosen), arguments)
         return tuple(_settling(each) if isinstance(each, Notice) else each for each in outcomes)
 
-    return Command(name="choose", usage="", summary="", roles=STAFF, answer=answer)
+    return Command(name="choose", roles=STAFF, answer=answer)
 
 
 async def _question(turn: Turn) -> Topic | None:

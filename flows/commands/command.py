@@ -17,11 +17,11 @@ Answer = Callable[[Turn, str], Awaitable[tuple[Outcome, ...]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """One word that the bot obeys. `usage` and `summary` are what /help shows."""
+    """One word that the bot obeys. /help shows `usage` and `summary` to the staff; customers read `Texts.help`."""
 
     name: str
-    usage: str
-    summary: str
+    usage: str = ""
+    summary: str = ""
     roles: frozenset[Role]
     answer: Answer
 

@@ -1,4 +1,4 @@
-"""/help: what the person who asks may use, a line each, generated from the commands themselves."""
+"""/help: what the person who asks may use. The staff's lines are the commands' own, customers read the owner's text."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from flows.commands.command import Answer, Command, answered, confirmed, silent
 from flows.contract import Decided, Outcome, Turn
 from storage.models import Role
-
-_IN_A_GROUP = "Mention me, or reply to a message of mine, and I answer you here."
 
 
 def help_for(others: Sequence[Command]) -> Command:
@@ -27,14 +25,14 @@ def help_for(others: Sequence[Command]) -> Command:
 
 def _answer_from(commands: Sequence[Command]) -> Answer:
     async def answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
-        lines = [f"{c.usage} – {c.summary}" for c in commands if turn.role in c.roles]
         if turn.role is not Role.CUSTOMER:
+            lines = [f"{c.usage} – {c.summary}" for c in commands if turn.role in c.roles]
             head = "What you can tell me" + (" (add who, a name or a number):" if turn.own_chat else ":")
             return confirmed(turn, "\n".join([head, *lines]), detail="help")
         if action := silent(turn.session):
             return (Decided(action=action, detail="help"),)
-        if turn.chat.is_group:  # their other commands are for private chats
-            return answered(_IN_A_GROUP, detail="help")
-        return answered("\n".join(["You can send:", *lines]), detail="help")
+        # Their other commands are for private chats.
+        text = turn.texts.help_in_group if turn.chat.is_group else turn.texts.help
+        return answered(text, detail="help")
 
     return answer

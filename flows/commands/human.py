@@ -29,8 +29,6 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
 
 COMMAND = Command(
     name="human",
-    usage="/human",
-    summary="talk to a person",
     roles=CUSTOMERS,
     answer=_answer,
 )

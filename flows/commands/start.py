@@ -15,14 +15,12 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
             return *back, Decided(action=Action.COMMAND_DONE, detail="start_unanswered")
         return (Decided(action=action, detail="start"),)
     if back:
-        return *back, *answered("Welcome back! How can we help you?", detail="start")
-    return answered("Hello! How can we help you?", detail="start")
+        return *back, *answered(turn.texts.welcome_back, detail="start")
+    return answered(turn.texts.welcome, detail="start")
 
 
 COMMAND = Command(
     name="start",
-    usage="/start",
-    summary="automatic messages again, after /stop",
     roles=CUSTOMERS,
     answer=_answer,
 )

@@ -14,14 +14,11 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
         return OptOut(chat_id=turn.chat.chat_id), Decided(
             action=Action.COMMAND_DONE, detail="stop_unanswered"
         )
-    goodbye = "You will get no more automatic messages here. Send /start if you change your mind."
-    return OptOut(chat_id=turn.chat.chat_id), *answered(goodbye, detail="stop")
+    return OptOut(chat_id=turn.chat.chat_id), *answered(turn.texts.goodbye, detail="stop")
 
 
 COMMAND = Command(
     name="stop",
-    usage="/stop",
-    summary="no more automatic messages",
     roles=CUSTOMERS,
     answer=_answer,
 )

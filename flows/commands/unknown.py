@@ -12,4 +12,4 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
     )
 
 
-COMMAND = Command(name="unknown", usage="", summary="", roles=STAFF, answer=_answer)
+COMMAND = Command(name="unknown", roles=STAFF, answer=_answer)

@@ -9,6 +9,7 @@ from itertools import count
 
 from flows.contract import Decided, Flow, Notice, Outcome, Reply, Tell, Turn
 from flows.registry import recognise
+from flows.texts import Texts
 from storage.models import (
     AccountId,
     Action,
@@ -264,13 +265,16 @@ async def given(
     own_chat: bool = False,
     reply_to: str | None = None,
     written_at: datetime = NOW,
+    texts: Texts = Texts(),  # noqa: B008  frozen
+    tenant: Tenant = TENANT,
 ) -> Result:
     """What comes of a command that somebody gave."""
     command = recognise(text, role, own_chat=own_chat)
     assert command is not None
     author = Author.CUSTOMER if role is Role.CUSTOMER else Author.HUMAN
     message = replace(said(text, author, reply_to=reply_to), sent_at=written_at)
-    return await outcome_of(command, turn(message, role=role, chat=chat, reader=reader, own_chat=own_chat))
+    asked = turn(message, role=role, chat=chat, reader=reader, own_chat=own_chat, tenant=tenant)
+    return await outcome_of(command, replace(asked, texts=texts))
 
 
 async def given_at_home(text: str, role: Role = Role.OWNER, reader: MemoryReader | None = None) -> Result:

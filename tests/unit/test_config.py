@@ -88,6 +88,16 @@ class TestTheManual:
         told = {"tenants", "flows"}
         assert shipped.model_dump(exclude=told) == plain.model_dump(exclude=told)
         assert f'Default: "{plain.flows.default}"' in (ROOT / "config.yaml").read_text(encoding="utf-8")
+        assert shipped.flows.texts == plain.flows.texts
+
+    def test_has_the_bots_own_words_in_a_second_language_too(self, folder: Path) -> None:
+        manual = (ROOT / "config.yaml").read_text(encoding="utf-8")
+        said = re.search(r"^    # person:.*?(?=\n\n)", manual, re.M | re.S)
+        assert said is not None
+        uncommented = re.sub(r"^    # ", "    ", said[0], flags=re.M)
+        texts = configured(folder, f"{SHOP}flows:\n  texts:\n{uncommented}\n").flows.texts
+        assert texts.model_fields_set == set(type(texts).model_fields)
+        assert all(f"/{name}" in texts.help for name in ("help", "human", "stop", "start"))
 
     def test_the_example_of_a_dotenv_sets_nothing(self, folder: Path) -> None:
         assert configured(folder, dotenv=(ROOT / ".env.example").read_text(encoding="utf-8")) == configured(

@@ -74,6 +74,13 @@ def test_holidays_are_days_with_or_without_hours_however_yaml_reads_them(tmp_pat
         ("{open: {mon-wed: 9:00-18:00, tue: closed}}", "hours.open", "twice when it is open on tue"),
         ("{open: {mon: 9:00-18:00}, holidays: [Christmas]}", "hours.holidays", "a day such as 2026-12-25"),
         ("{open: {mon: 9:00-18:00}, aways: x}", "hours.aways", "did you mean"),
+        ("{open: {mon: 9:00-18:00}, away: ' '}", "hours.away", "should not be empty"),
+        (
+            "{open: {mon: 9:00-18:00}, away: 'At {hour}'}",
+            "hours.away",
+            "{hour}, which nothing fills in (known here: {time} and {date})",
+        ),
+        ("{open: {mon: 9:00-18:00}, away: '{time}, { date }'}", "hours.away", "{ date }"),
     ],
 )
 def test_hours_that_nobody_can_read_are_refused(tmp_path: Path, yaml: str, place: str, told: str) -> None:
@@ -124,3 +131,31 @@ def test_what_is_told_and_when_can_be_chosen(tmp_path: Path) -> None:
 )
 def test_what_is_no_share_and_no_night_is_refused(tmp_path: Path, yaml: str) -> None:
     assert ", or never" in refusal(tmp_path, f"    notify: {yaml}\n")
+
+
+@pytest.mark.parametrize(
+    ("yaml", "place", "told"),
+    [
+        ("{person: ''}", "person", "should not be empty"),
+        ("{help: ' '}", "help", "should not be empty"),
+        ("{person: 'Soon, {name}'}", "person", "has {name}, which nothing fills in (nothing is, here)"),
+        ("{goodbye: '{time}'}", "goodbye", "has {time}"),
+        (
+            "{person_closed: 'On {day}'}",
+            "person_closed",
+            "has {day}, which nothing fills in (known here: {time}",
+        ),
+        ("{welcom: Olá}", "welcom", "did you mean flows.texts.welcome?"),
+    ],
+)
+def test_words_that_no_customer_should_read_are_refused(
+    tmp_path: Path, yaml: str, place: str, told: str
+) -> None:
+    line = refusal(tmp_path, f"flows: {{texts: {yaml}}}\n")
+    assert f"config.yaml:5: flows.texts.{place}: " in line
+    assert told in line
+
+
+def test_braces_that_name_nothing_are_words_like_others(tmp_path: Path) -> None:
+    said = "flows: {texts: {welcome: 'Olá :-} {'}}\n"
+    assert load(configured(tmp_path, said), environ={}).flows.texts.welcome == "Olá :-} {"

@@ -7,9 +7,12 @@ from dataclasses import replace
 import pytest
 
 from flows.contract import OptOut, Pause
+from flows.registry import COMMANDS
+from flows.texts import Texts
+from storage.hours import Hours
 from storage.models import Action, PauseReason, Role
 from storage.notify import NoticeKind
-from tests.unit.flow_world import ANA, OPTED_OUT, TAKEN_OVER, given, paused
+from tests.unit.flow_world import ANA, OPTED_OUT, TAKEN_OVER, TENANT, given, paused
 
 
 async def test_human_hands_over_and_tells_both() -> None:
@@ -70,3 +73,42 @@ async def test_stop_and_start_are_obeyed_without_a_word_while_a_person_is_in_the
     started = await given("/start", Role.CUSTOMER, chat=gone)
     assert started.effects == (OptOut(chat_id=ANA.chat_id, out=False),)
     assert (started.replies, started.action) == ((), Action.COMMAND_DONE)
+
+
+OURS = Texts(
+    person="Já vem alguém.",
+    person_closed="Abrimos {date} às {time}.",
+    goodbye="Até logo.",
+    welcome="Olá!",
+    welcome_back="Que bom!",
+    help="Envie /human.",
+    help_in_group="Mencione-me.",
+)
+CLOSED = replace(TENANT, hours=Hours(week=(((9 * 60, 10 * 60),),) * 7, holidays={}))
+"""In the tests it is two in the afternoon."""
+
+
+async def test_all_that_a_customer_s_command_is_answered_with_is_in_the_owner_s_words() -> None:
+    group = replace(ANA, is_group=True)
+    assert [
+        (await given("/human", Role.CUSTOMER, texts=OURS)).replies[0].text,
+        (await given("/human", Role.CUSTOMER, texts=OURS, tenant=CLOSED)).replies[0].text,
+        (await given("/stop", Role.CUSTOMER, texts=OURS)).text,
+        (await given("/start", Role.CUSTOMER, texts=OURS)).text,
+        (await given("/start", Role.CUSTOMER, texts=OURS, chat=OPTED_OUT)).text,
+        (await given("/help", Role.CUSTOMER, texts=OURS)).text,
+        (await given("/help", Role.CUSTOMER, texts=OURS, chat=group)).text,
+    ] == [
+        "Já vem alguém.",
+        "Abrimos 2026-03-11 às 09:00.",
+        "Até logo.",
+        "Olá!",
+        "Que bom!",
+        "Envie /human.",
+        "Mencione-me.",
+    ]
+
+
+def test_the_help_that_comes_with_us_names_each_command_of_a_customer_s() -> None:
+    named = [line.split(" ")[0] for line in Texts().help.splitlines()[1:]]
+    assert named == [f"/{name}" for name, command in COMMANDS.items() if Role.CUSTOMER in command.roles]

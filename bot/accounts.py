@@ -114,7 +114,8 @@ async def add(config: Config, name: str, tenant_name: str | None) -> str:
         tenant = await _tenant(kept, config, tenant_name)
         await kept.accounts.add(tenant.tenant_id, name, kept.clock.now())
     return (
-        f"{name} is an account of {tenant.instance_name} now. Link its number: sidestep pair --account {name}"
+        f"{name} is an account of {tenant.instance_name} now. Link its number: sidestep pair --account {name}. "
+        "A daemon that runs already serves it once it is started again."
     )
 
 

@@ -136,7 +136,10 @@ def check(
         bool, typer.Option("--repair", help="With --media: repair what can be repaired safely.")
     ] = False,
 ) -> None:
-    """Tell what is wrong with the configuration, and where; then whether the database can be used. Changes nothing."""
+    """Tell what is wrong with the configuration, and where; then whether the database can be used.
+
+    It changes nothing there; only the embedded database's folder is made, where there is none yet.
+    """
     settings = load_settings(config)
     if media or repair:
         from bot.media.orders import check as check_media

@@ -52,10 +52,14 @@ class TerminalPairing:
         if code.by is PairBy.CODE:
             _say(
                 f"Enter this code on the phone of {account.name!r}: {code.text}\n"
-                "There: Settings > Linked devices > Link a device > Link with phone number instead."
+                "There: Settings > Linked devices > Link a device > Link with phone number instead "
+                "(on Android: ⋮ > Linked devices)."
             )
             return
-        _say(f"Scan this with the phone of {account.name!r}: Settings > Linked devices.")
+        _say(
+            f"Scan this with the phone of {account.name!r}: Settings > Linked devices > Link a device "
+            "(on Android: ⋮ > Linked devices)."
+        )
         segno.make_qr(code.text).terminal(out=sys.stderr, compact=True)
 
 

@@ -150,7 +150,7 @@ class Casting:
         said = self.asker.say(f"The phone number of {name}, with its country code")
         jid = whatsapp_jid(said, region) if said else None
         if jid is None:
-            raise ImportRefused(f"whose chat is it? Say the number of {name} with --chat +5511988880001")
+            raise ImportRefused(f"whose chat is it? Say the number of {name} with --chat NUMBER")
         return jid
 
     async def _group(self, chat: Jid | None, title: str) -> Conversation:

@@ -22,6 +22,7 @@ async def test_an_account_that_is_not_linked_says_how_to_link_it(shop: Shop) -> 
     added = await shop.run("account", "add", "second", DATABASE_URL=shop.dsn)
     assert (added.code, added.err) == (0, "")
     assert "sidestep pair --account second" in added.out
+    assert "once it is started again" in added.out
     again = await shop.run("account", "add", "second", DATABASE_URL=shop.dsn)
     assert (again.code, "another name" in again.err) == (1, True)
     listed = await shop.run("account", "list", DATABASE_URL=shop.dsn)

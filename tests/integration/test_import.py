@@ -197,7 +197,7 @@ class TestWho:
         [
             ({"me": ()}, "--me"),
             ({"me": ("Carla",)}, "nobody here is called Carla"),
-            ({"chat": None, "me": ("B",)}, "--chat"),
+            ({"chat": None, "me": ("B",)}, "Say the number of A with --chat NUMBER"),
             ({"chat": "somebody", "me": ("B",)}, "no phone number"),
         ],
     )

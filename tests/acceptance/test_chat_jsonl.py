@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from storage.models import Action, Status
@@ -22,6 +24,7 @@ from tests.acceptance.conversation import (
     owner,
 )
 from tests.acceptance.invariants import assert_all_is_well, recorded_texts
+from tests.acceptance.program import ROOT
 
 OTHER = "+5511988880002"
 
@@ -321,3 +324,15 @@ async def test_message_yourself_is_for_commands_and_pauses_nobody(shop: Shop) ->
 async def test_the_admins_own_words_are_a_customers_words(shop: Shop) -> None:
     heard = await shop.chat(admin("how much?", id="A"), IDLE)
     assert heard.decided("A") == [Action.KEYWORD_REPLIED]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/jsonl.md"])
+async def test_what_a_page_shows_is_what_is_printed(shop: Shop, page: str) -> None:
+    shop.configure((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    [example] = re.findall(r"^```console\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+    typed = re.findall(r"'(\{.*?\})'", example)
+    finished = await shop.run("chat", "--jsonl", "--database", shop.dsn, stdin="\n".join(typed).encode())
+    assert (finished.code, finished.err) == (0, "")
+    # What the bot sends has other ids in each run; the number at their end counts.
+    printed, shown = (re.sub(r"3EB0[0-9A-F]{6}", "3EB0", text) for text in (finished.out, example))
+    assert printed.splitlines() == re.findall(r"^\{.*$", shown, re.M)

@@ -1,4 +1,7 @@
-"""docs/operating.md: every statement runs as it is printed, and each trouble is as it is told there."""
+"""docs/operating.md: every statement runs as it is printed, and each trouble is as it is told there.
+
+So do the statements of docs/takeover.md, which pause a chat and let the bot back in.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from bot.cli import app
 from storage.database import Database
 from tests.integration.store_world import World, said
 
-PAGE = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "operating.md").read_text(encoding="utf-8")
+TAKEOVER = (DOCS / "takeover.md").read_text(encoding="utf-8")
 STATEMENTS = re.findall(r"^ *```sql\n(.*?)^ *```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 COMMANDS = sorted(set(re.findall(r"`sidestep ([a-z]+)[^`]*`", PAGE)))
 OPTIONS = sorted(set(re.findall(r"`sidestep ([a-z]+)[^`]* (--[a-z-]+)`", PAGE)))
@@ -24,6 +29,12 @@ ONCE = {
     "WhatsApp's id of a message": "message_keys_pkey",
     "a decision about a message, of one kind": "decisions_pkey",
 }
+
+SILENT_FOR = """
+    SELECT array_remove(ARRAY[pause_reason, CASE WHEN is_excluded THEN 'excluded' END,
+                              CASE WHEN opted_out_at IS NOT NULL THEN 'opted out' END], NULL)
+      FROM sidestep.chat_state
+"""
 
 
 @pytest.fixture
@@ -88,3 +99,13 @@ async def test_the_pauses_that_are_due_are_found_by_an_index(world: World) -> No
         plan = "\n".join(row[0] for row in await connection.fetch(explain))
     assert "Index" in plan
     assert "Seq Scan" not in plan
+
+
+async def test_by_sql_a_chat_is_paused_as_it_is_printed_and_the_bot_let_back_in(world: World) -> None:
+    [statement] = re.findall(r"^```sql\n(.*?)^```$", TAKEOVER, flags=re.MULTILINE | re.DOTALL)
+    await world.db.fetch(statement)
+    assert await world.db.fetchval(SILENT_FOR) == ["manual_pause"]
+    calls = re.findall(r"`(sidestep\.(\w+)\(tenant_id, chat_id.*?\))`", TAKEOVER)
+    for (call, name), now in zip(calls, ([], ["excluded"], ["excluded", "opted out"]), strict=True):
+        await world.db.fetch(f"SELECT {call} FROM sidestep.chats")  # noqa: S608 - the page's own words
+        assert await world.db.fetchval(SILENT_FOR) == now, name

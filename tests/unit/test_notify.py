@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from storage.notify import Notify
+from storage.notify import NoticeKind, Notify
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NIGHT = Notify(quiet=(22 * 60, 31 * 60))
@@ -57,3 +59,9 @@ def test_what_sql_leaves_out_is_the_default_and_what_it_garbles_is_refused() -> 
     for key, garbled in (("quiet", "night"), ("waiting_after", "soon"), ("failed_share", []), ("quiet", 5)):
         with pytest.raises(ValueError, match=r"should be|not what|could not"):
             Notify.read({key: garbled})
+
+
+def test_the_page_has_a_row_for_each_kind_and_says_which_waits_for_the_morning() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "notices.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .* \| (waits|is told) \|$", page, re.M)
+    assert sorted(rows) == sorted("is told" if kind.is_urgent else "waits" for kind in NoticeKind)

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
 
+from bot.cli import app
 from bot.config import load
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +61,9 @@ class TestMakefile:
     def test_has_what_people_are_told_to_type(self) -> None:
         targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.M))
         assert targets >= {"demo", "run", "test", "check", "lab", "lint", "lock"}
-        assert set(re.findall(r"\bmake ([a-z-]+)", read("CONTRIBUTING.md"))) <= targets
+        for page in ("CONTRIBUTING.md", "README.md"):
+            # At the beginning of a line, or as code: "make git" is two things to install.
+            assert set(re.findall(r"(?:^|`)make ([a-z-]+)", read(page), re.M)) <= targets
 
     def test_a_run_starts_without_neonizes_mark_of_a_machine(self) -> None:
         [recipe] = re.findall(r"^\t.*-m bot run$", read("Makefile"), re.M)
@@ -70,6 +74,50 @@ class TestMakefile:
 
     def test_ci_tests_last_so_that_their_summary_is_what_it_ends_with(self) -> None:
         assert read(".ci/run").rstrip().splitlines()[-1] == "make test all=1"
+
+
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+
+class TestPages:
+    @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+    def test_each_link_leads_somewhere(self, page: Path) -> None:
+        for name, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", prose(page)):
+            target = (page.parent / name).resolve() if name else page
+            assert target.is_file(), name
+            assert not anchor or anchor in anchors(target), f"{name}#{anchor}"
+
+    def test_each_page_is_led_to(self) -> None:
+        led_to = {
+            (page.parent / name).resolve()
+            for page in PAGES
+            for name in re.findall(r"\]\(([^)#:]+\.md)", prose(page))
+        }
+        assert set(ROOT.glob("docs/*.md")) <= led_to
+
+    def test_every_command_of_the_terminal_is_in_a_table(self) -> None:
+        rows = "".join(re.findall(r"^\| (`[^|]*)", read("README.md") + read("docs/commands.md"), re.M))
+        told = {word for code in re.findall(r"`([a-z]+)", rows) for word in code.split()}
+        assert {command.name for command in get_command(app).commands.values()} <= told  # type: ignore[attr-defined] # a group's
+
+    def test_the_service_runs_as_make_run_does_and_stops_the_bot_before_its_database(self) -> None:
+        [unit] = re.findall(r"^```ini\n(.*?)^```$", read("docs/operating.md"), re.M | re.S)
+        assert {"Environment=NEONIZE_BOT_TAG=off", "KillMode=mixed", "Restart=on-failure"} <= set(
+            unit.split()
+        )
+        [folder] = re.findall(r"^WorkingDirectory=(.*)$", unit, re.M)
+        assert f"ExecStart={folder}/.venv/bin/sidestep run\n" in unit
+
+
+def prose(page: Path) -> str:
+    """Without its examples, in which a bracket is no link."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def anchors(page: Path) -> set[str]:
+    """Of its headings, as the forges make them."""
+    titles = re.findall(r"^#+ (.*)$", prose(page), re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 class TestImage:

@@ -42,6 +42,7 @@ from storage.models import (
     MessageId,
     Outgoing,
     Status,
+    StatusChange,
 )
 from storage.outbox import OutboxStore
 
@@ -90,6 +91,9 @@ class Outbox:
         self._deliveries: dict[ChatId, asyncio.Task[None]] = {}
         self._again: set[ChatId] = set()
         self._paced: dict[ChatId, MessageId] = {}  # whose turn has been waited for
+        self._marking: dict[
+            MessageId, list[StatusChange]
+        ] = {}  # and the receipts that are heard of before that
         self._stumbled: dict[ChatId, int] = {}
         self._hastened: set[asyncio.Task[None]] = set()
         self.holds = Holds(clock)
@@ -381,9 +385,13 @@ class Outbox:
 
     async def _mark_sent(self, due: Due, sent: Sent, *, overlapped: bool) -> None:
         passing(Point.SENT)
-        status = await until_stored(
-            lambda: self._store.mark_sent(due, sent.external_id, sent.at, overlapped=overlapped)
-        )
+        received = self._marking[due.id] = list[StatusChange]()
+        try:
+            status = await until_stored(
+                lambda: self._store.mark_sent(due, sent.external_id, sent.at, overlapped=overlapped)
+            )
+        finally:
+            del self._marking[due.id]
         passing(Point.MARKED)
         if (revoked := due.outgoing.revokes) is not None:
             await until_stored(lambda: self._store.note_taken_back(due, sent.at))
@@ -394,6 +402,15 @@ class Outbox:
             self._tell(due.chat_id, due.id, sent.external_id, Status.SENT)
         if status not in (None, Status.SENT):
             self._tell(due.chat_id, due.id, sent.external_id, status)
+        self.moved(received)
+
+    def moved(self, changes: Sequence[StatusChange]) -> None:
+        """Receipts have moved statuses forward. What is just being marked as sent is told of as sent first."""
+        for change in changes:
+            if (received := self._marking.get(change.id)) is not None:
+                received.append(change)
+            else:
+                self._tell(change.chat_id, change.id, change.external_id, change.status)
 
     async def _later(
         self, due: Due, reason: str = "not connected", *, at_least: timedelta = timedelta()

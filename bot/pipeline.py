@@ -22,7 +22,7 @@ from bot.classify import classify
 from bot.clock import Clock
 from bot.crashpoints import Point, passing
 from bot.desk import Desk, Hooks, Stores
-from bot.events import Decided, Events, StatusMoved
+from bot.events import Decided, Events
 from bot.inbox import Inbox
 from bot.lanes import Lane, Lanes
 from bot.marks import HumanMarks, Mark
@@ -263,15 +263,7 @@ class Pipeline:
 
     def receipts(self, changes: Sequence[StatusChange]) -> None:
         """Statuses of ours have moved forward."""
-        for change in changes:
-            self._events.tell(
-                StatusMoved(
-                    chat_id=change.chat_id,
-                    id=change.id,
-                    external_id=change.external_id,
-                    status=change.status,
-                )
-            )
+        self.outbox.moved(changes)
 
     def store_failed(self, trouble: StoreUnavailable) -> None:
         """A flush failed. Its commit may have succeeded all the same: see `store_works`."""

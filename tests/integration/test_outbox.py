@@ -19,7 +19,19 @@ from bot.policy import Policy
 from bot.transports.base import Content, NotConnected, SendRefused, SendUnconfirmed, Sent, TransportError
 from bot.transports.memory import MemoryTransport
 from storage.database import Database
-from storage.models import Address, ChatId, Claim, Due, Jid, MessageId, MessageType, Outgoing, Status
+from storage.models import (
+    Address,
+    ChatId,
+    Claim,
+    Due,
+    ExternalId,
+    Jid,
+    MessageId,
+    MessageType,
+    Outgoing,
+    Status,
+    StatusChange,
+)
 from storage.outbox import OutboxStore
 from tests.conftest import until
 from tests.integration.path_world import Path
@@ -30,9 +42,10 @@ POLICY = Policy(typing_speed=10.0, max_age=timedelta(hours=6))
 
 
 class Watched(OutboxStore):
-    """The real store; what is to happen right after a claim's commit happens there."""
+    """The real store; what is to happen right after a claim's commit, or a mark's, happens there."""
 
     after_claim: Callable[[], Awaitable[None] | None] | None = None
+    after_mark: Callable[[Due], None] | None = None
     steps: list[str]
 
     async def claim(self, due: Due, now: datetime, oldest: datetime) -> Claim:
@@ -41,6 +54,14 @@ class Watched(OutboxStore):
         if self.after_claim is not None and (more := self.after_claim()) is not None:
             await more
         return claim
+
+    async def mark_sent(
+        self, due: Due, external_id: ExternalId, at: datetime, *, overlapped: bool
+    ) -> Status | None:
+        status = await super().mark_sent(due, external_id, at, overlapped=overlapped)
+        if self.after_mark is not None:
+            self.after_mark(due)
+        return status
 
 
 class Phone(MemoryTransport):
@@ -245,6 +266,17 @@ async def test_a_human_seen_before_the_claim_and_not_stored_yet_is_not_spoken_ov
     assert post.transport.started == []
     assert "typing" not in post.steps
     assert await post.world.status(message_id) is Status.CANCELLED
+
+
+async def test_a_receipt_that_is_heard_of_before_the_send_s_commit_is_told_after_it(post: Post) -> None:
+    def receive(due: Due) -> None:
+        received = StatusChange(chat_id=due.chat_id, id=due.id, external_id=None, status=Status.DELIVERED)
+        post.outbox.moved([received])
+
+    post.store.after_mark = receive
+    message_id = await post.send()
+    await post.settle()
+    assert post.statuses(message_id) == [Status.SENT, Status.DELIVERED]
 
 
 async def test_a_claim_that_is_heard_of_after_the_human_s_commit_sends_nothing(post: Post) -> None:

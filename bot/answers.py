@@ -43,6 +43,7 @@ class Answered:
     settled: frozenset[MessageId] = frozenset()
     messages: tuple[Message, ...] = ()
     reply_ids: tuple[MessageId, ...] = ()
+    replies: tuple[Outgoing, ...] = ()
     late: bool = False
 
     def with_change(self, changed: Changed) -> Self:

@@ -47,7 +47,7 @@ _TOLD = {
     Action.IGNORED_OPTED_OUT: "recorded; this customer wants no automatic messages",
     Action.COMMAND_REFUSED: "recorded; not understood, or no command for a customer: nothing was done",
     Action.SUPERSEDED: "recorded; a human answered first",
-    Action.FAILED: "no answer could be made, and nothing was said; see the log",
+    Action.FAILED: "no answer could be made; see the log",
 }
 
 

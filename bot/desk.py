@@ -169,15 +169,17 @@ class Desk:
         if tally.is_only_words and self._rhythm.is_needless(said[-1], tally.replies):
             tally = Tally(decided=Decided(action=Action.IGNORED_REPEAT, detail=_REPEATED))
         log.debug("answer_proposed", chat_id=turn.chat.chat_id, flow=flow.name, replies=len(tally.replies))
+        # Only an answer takes an answer's place: after a failure, or a silence, the earlier one goes out. But what is
+        # said for want of an answer is not said twice.
+        replaces = tally.is_answer or (bool(tally.replies) and tuple(tally.replies) == absorbed.replies)
         joined = [Decision(message_id=m.id, action=Action.JOINED) for m in answerable[:-1]]
         decided = [decided_by(tally, flow, m) for m in answerable[-1:]]
         return Proposal(
             messages=tuple(messages),
             epoch=turn.session.epoch,
             decisions=(*refused, *joined, *decided),
-            # Only an answer takes an answer's place: after a failure, or a silence, the earlier one goes out.
-            withdraws=absorbed.reply_ids if tally.is_answer else (),
-            answered=said if tally.is_answer else tuple(answerable),
+            withdraws=absorbed.reply_ids if replaces else (),
+            answered=said if replaces else tuple(answerable),
             replies=tuple(tally.replies),
             notices=await self._addressed(tally.notices, turn.messages[-1]),
             tells=tuple(tally.tells),
@@ -256,6 +258,7 @@ class Desk:
             settled=everything,
             messages=proposal.answered,
             reply_ids=tuple(committed.reply_ids),
+            replies=proposal.replies,
         )
 
     async def command(self, message: Message) -> None:

@@ -205,6 +205,7 @@ def build_flows(config: Config, metrics: Metrics) -> Flows:
             max_tokens=config.ai.max_tokens,
             history=config.ai.history,
             hand_off=model.knows_tools if config.ai.hand_off is None else config.ai.hand_off,
+            fallback=config.flows.default.strip() if config.ai.fallback == "default" else "",
         )
     return Flows(keywords=keywords, ai=ai, texts=config.flows.texts.as_texts())
 

@@ -222,6 +222,7 @@ class Ai(Section):
     max_tokens: int = Field(4096, ge=1)
     history: int = Field(20, ge=1, le=500)
     hand_off: bool | None = None
+    fallback: Literal["default", "silence"] = "default"
     anthropic_api_key: Secret | None = None
     openai_api_key: Secret | None = None
 

@@ -1,18 +1,19 @@
-"""The flow that answers with a language model: reads the history, asks, yields; a failure says nothing to anyone."""
+"""The flow that answers with a language model: reads the history, asks, yields; of a failure no customer hears why."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, dataclass
-from datetime import timedelta
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from flows.ai.model import BACKOFF, MAX_TOKENS, Answer, Call, Model, OnUsage, Stop, Tool, ask, unheard
+from flows.ai.outage import Outage
 from flows.ai.prompt import MAX_MESSAGES, build_prompt
 from flows.ai.wording import finished, parted, tidied
 from flows.commands.target import label
 from flows.contract import Decided, Outcome, Reply, Tell, Turn
-from flows.errors import AIError, BadCredentials, EmptyAnswer, QuotaExhausted
+from flows.errors import AIError, BadCredentials, ContextTooLong, EmptyAnswer, QuotaExhausted, Refused
 from flows.handoff import notice, pause, promise
 from storage.models import Action, PauseReason
 from storage.notify import NoticeKind
@@ -37,10 +38,10 @@ _REASON = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatFlow:
-    """One answer of one model. Failing, it yields only Decided(FAILED) with the error's code, for the daemon to log.
+    """One answer of one model. Failing, it says `fallback`, or nothing where that is empty, and decides FAILED.
 
     `history` is how many messages the model reads; with `hand_off` it may call a person into the chat. The first
-    reply's metadata carries the usage of them all.
+    reply's metadata carries the usage of them all. `outage` remembers whether the provider answers at all.
     """
 
     model: Model
@@ -49,6 +50,8 @@ class ChatFlow:
     history: int = MAX_MESSAGES
     hand_off: bool = False
     backoff: Sequence[timedelta] = BACKOFF
+    fallback: str = ""
+    outage: Outage = field(default_factory=Outage)
 
     @property
     def name(self) -> str:
@@ -77,10 +80,10 @@ class ChatFlow:
             call = next((call for call in answer.calls if call.name == HAND_OFF.name), None)
             texts = _texts(answer, or_else=promise(turn) if call else "")
         except AIError as exc:
-            yield Decided(action=Action.FAILED, detail=exc.code)
-            if isinstance(exc, QuotaExhausted | BadCredentials):
-                yield _for_the_owner(exc, self.model.provider, turn)
+            for outcome in self._without_an_answer(exc, turn):
+                yield outcome
             return
+        self.outage.is_over()
         for number, text in enumerate(texts):
             # The promise of a person goes out into the silence that comes with it.
             metadata = _metadata(answer, is_first=number == 0)
@@ -90,20 +93,49 @@ class ChatFlow:
             yield notice(turn, _handed_over(turn, call))
             yield Decided(action=Action.HANDED_OFF, detail="model")
 
+    def _without_an_answer(self, exc: AIError, turn: Turn) -> Iterator[Outcome]:
+        said = "flows.default" if self.fallback else "nothing"
+        if self.fallback:
+            yield Reply(text=self.fallback)
+        yield Decided(
+            action=Action.FAILED,
+            detail=f"{exc.code}: {self.model.provider} gave no answer, {said} was said instead",
+        )
+        if (trouble := self._trouble(exc, turn)) is None:
+            return
+        subject, why = trouble
+        text = (
+            f"I cannot answer with {self.model.provider}: {why}. Until that is mended customers get "
+            f"{'flows.default' if self.fallback else 'no answer'} in place of the model's answers."
+        )
+        yield Tell(kind=NoticeKind.PROVIDER, subject=f"{self.model.provider}:{subject}", text=text)
+
+    def _trouble(self, exc: AIError, turn: Turn) -> tuple[str, str] | None:
+        """What the owner is to be told, and in words why: once for each subject. None: nothing, or not yet."""
+        now, zone = turn.now, turn.tenant.zone
+        match exc:
+            # A person's job, told at once, and once a day.
+            case QuotaExhausted():
+                return f"{exc.code}:{now.astimezone(zone).date()}", "its credit is used up"
+            case BadCredentials():
+                return f"{exc.code}:{now.astimezone(zone).date()}", "it does not accept the key"
+            case Refused() | ContextTooLong():
+                return None  # this conversation's trouble, not the provider's
+            case _:
+                if (since := self.outage.failed(now)) is None:
+                    return None
+                why = f"it has given no answer since {_at(since, now, zone)} ({exc.code.replace('_', ' ')})"
+                return f"outage:{since.isoformat()}", why
+
 
 def _handed_over(turn: Turn, call: Call) -> str:
     why = " ".join(str(call.arguments.get("reason") or "").split())[:_REASON]
     return f"I hand {label(turn.chat)} over to you" + (f": {why}" if why else ".")
 
 
-def _for_the_owner(exc: AIError, provider: str, turn: Turn) -> Tell:
-    """A person's job, told once a day."""
-    why = "its credit is used up" if isinstance(exc, QuotaExhausted) else "it does not accept the key"
-    return Tell(
-        kind=NoticeKind.PROVIDER,
-        subject=f"{provider}:{exc.code}:{turn.now.astimezone(turn.tenant.zone).date()}",
-        text=f"I cannot answer with {provider}: {why}. Until that is mended customers get no answer of the model's.",
-    )
+def _at(moment: datetime, now: datetime, zone: tzinfo) -> str:
+    shown = moment.astimezone(zone)
+    return f"{shown:%H:%M}" if shown.date() == now.astimezone(zone).date() else f"{shown:%d %b %H:%M}"
 
 
 def _texts(answer: Answer, *, or_else: str) -> list[str]:

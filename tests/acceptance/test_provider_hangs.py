@@ -43,6 +43,7 @@ def a_shop(folder: Path, dsn: str, provider: AIServer, *, deadline: str = FOR_EV
     made.configure(f"""\
 tenants: [{{instance_name: shop, owner: "+5511999990000", llm_provider: openai}}]
 ai: {{base_url: "{provider.url}/v1", api: chat, model: m, deadline: {deadline}}}
+flows: {{default: "Soon."}}
 pace: {{debounce: 0.1s, typing: false, per_account: null}}
 """)
     return made
@@ -152,7 +153,7 @@ async def test_what_takes_too_long_has_failed_and_the_next_is_answered(
         impatient.hear(customer(CHAT, "M1", "Are you open?"))
         await all_is_recorded(shop, ["M1"])
         decided = await assert_well_ended(impatient, shop)
-    assert (decided, impatient.said) == ({"M1": [Action.FAILED]}, [])
+    assert (decided, impatient.said) == ({"M1": [Action.FAILED]}, [(CHAT, "Soon.")])
     provider.then(Says(text="Until six."))
     async with process(a_shop(tmp_path, dsn, provider)) as patient:
         await patient.connects()

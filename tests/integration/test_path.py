@@ -195,13 +195,21 @@ def give_up(turn: Turn) -> Sequence[Outcome]:
     return [Decided(action=Action.FAILED, detail="rate_limited")]
 
 
+def apologise(turn: Turn) -> Sequence[Outcome]:
+    return [Reply(text="soon"), Decided(action=Action.FAILED, detail="rate_limited")]
+
+
 def hand_over(turn: Turn) -> Sequence[Outcome]:
     return [Pause(chat_id=turn.chat.chat_id), Reply(text="a person will answer", unfenced=True)]
 
 
-async def two_turns(db: Database, second: Callable[[Turn], Sequence[Outcome]]) -> tuple[Path, Turns]:
+async def two_turns(
+    db: Database,
+    second: Callable[[Turn], Sequence[Outcome]],
+    first: Callable[[Turn], Sequence[Outcome]] = quote,
+) -> tuple[Path, Turns]:
     """The second message comes while the reply to the first is being typed."""
-    flow = Turns([quote, second])
+    flow = Turns([first, second])
     world = await World.open(db, replace(SHOP, llm_provider="anthropic"))
     path = Path.build(db, world, ai={"anthropic": flow})
     async with path.running():
@@ -243,6 +251,33 @@ async def test_a_second_turn_without_an_answer_does_not_cost_the_first_its_own(
     path, _ = await two_turns(db, second)
     assert path.said == ["to open?"]
     assert path.decided == [Action.AI_REPLIED, action]
+
+
+async def test_what_is_said_for_want_of_an_answer_costs_no_answer_and_is_not_said_twice(db: Database) -> None:
+    path, _ = await two_turns(db, apologise)
+    assert path.said == ["to open?", "soon"]
+    assert path.decided == [Action.AI_REPLIED, Action.FAILED]
+
+
+async def test_two_failures_in_a_row_say_so_once(db: Database) -> None:
+    path, _ = await two_turns(db, apologise, apologise)
+    assert path.said == ["soon"]
+    assert path.decided == [Action.FAILED, Action.FAILED]
+    assert await statuses(path) == [REPLACED, ("sent", None)]
+
+
+async def test_what_is_said_for_want_of_an_answer_is_not_said_over_a_human(db: Database) -> None:
+    world = await World.open(db, replace(SHOP, llm_provider="anthropic"))
+    path = Path.build(db, world, ai={"anthropic": Turns([apologise])})
+    async with path.running():
+        path.see(said("M1", "open?"))
+        await until_typing(path)
+        path.see(typed("H1"))
+        await path.settle()
+    assert path.said == []
+    assert path.decided == [Action.FAILED, Action.PAUSED]
+    [(status, _)] = await statuses(path)
+    assert status == "cancelled"
 
 
 async def test_a_reply_that_is_held_back_when_the_daemon_ends_goes_out_at_the_next_start(path: Path) -> None:

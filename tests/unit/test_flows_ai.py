@@ -23,11 +23,12 @@ from flows.errors import (
     Overloaded,
     QuotaExhausted,
     RateLimited,
+    Refused,
     Unreachable,
 )
 from storage.models import Action, Author, PauseReason
 from storage.notify import NoticeKind
-from tests.unit.flow_world import ANA, TENANT, MemoryReader, Result, outcome_of, said, turn
+from tests.unit.flow_world import ANA, NOW, TENANT, MemoryReader, Result, outcome_of, said, turn
 
 AT_ONCE = (timedelta(), timedelta())
 USAGE = Usage(input_tokens=10, cached_tokens=3, output_tokens=5)
@@ -97,10 +98,17 @@ async def test_an_answer_that_was_cut_off_ends_with_a_sentence() -> None:
         (answer("I cannot.", Stop.REFUSED), "refused"),
     ],
 )
-async def test_trouble_says_nothing_to_anyone_and_is_recorded(script: Answer | AIError, detail: str) -> None:
-    result = await flow_over(script)
-    assert (result.replies, result.notices, result.effects) == ((), (), ())
-    assert (result.action, result.detail) == (Action.FAILED, detail)
+async def test_in_trouble_the_customer_gets_the_fallback_or_nothing_and_it_is_recorded(
+    script: Answer | AIError, detail: str
+) -> None:
+    for fallback, instead in (("", "nothing"), ("Soon.", "flows.default")):
+        model = ScriptedModel([script])
+        result = await outcome_of(ChatFlow(model=model, backoff=AT_ONCE, fallback=fallback), turn("Open?"))
+        assert [(reply.text, reply.unfenced) for reply in result.replies] == [(fallback, False)] * bool(
+            fallback
+        )
+        assert (result.notices, result.effects, result.action) == ((), (), Action.FAILED)
+        assert result.detail == f"{detail}: anthropic gave no answer, {instead} was said instead"
 
 
 @pytest.mark.parametrize("trouble", [QuotaExhausted("402"), BadCredentials("401")])
@@ -108,6 +116,32 @@ async def test_an_owner_who_alone_can_mend_it_is_told_once_a_day(trouble: AIErro
     [told] = (await flow_over(trouble)).tells
     assert (told.kind, told.subject) == (NoticeKind.PROVIDER, f"anthropic:{trouble.code}:2026-03-10")
     assert (await flow_over(RateLimited("429", retry_after=200))).tells == ()
+
+
+async def subjects(*script: tuple[int, Answer | AIError]) -> list[str | None]:
+    """What an owner was told of after each of these, so many minutes after the first."""
+    flow = ChatFlow(model=ScriptedModel([each for _, each in script]), backoff=())
+    told = []
+    for minutes, _ in script:
+        asked = replace(turn("Open?"), now=NOW + timedelta(minutes=minutes))
+        tells = (await outcome_of(flow, asked)).tells
+        told.append(tells[0].subject if tells else None)
+    return told
+
+
+DOWN, FINE = Unreachable(), answer("Ok.")
+
+
+async def test_an_outage_is_told_of_at_the_third_message_or_after_a_while_until_there_is_an_answer() -> None:
+    first, second = (f"anthropic:outage:{(NOW + timedelta(minutes=m)).isoformat()}" for m in (0, 3))
+    row = ((0, DOWN), (0, DOWN), (1, Overloaded()), (2, DOWN), (3, FINE), (3, DOWN), (4, DOWN), (5, DOWN))
+    assert await subjects(*row) == [None, None, first, first, None, None, None, second]
+    assert await subjects((0, DOWN), (4, DOWN), (5, FINE), (6, DOWN)) == [None] * 4
+    assert await subjects((0, DOWN), (5, DOWN)) == [None, first]
+
+
+async def test_what_a_provider_will_not_answer_is_no_outage() -> None:
+    assert await subjects(*((0, Refused()), (9, ContextTooLong()), (9, Refused()))) == [None] * 3
 
 
 def called(name: str, arguments: Mapping[str, object], text: str = "") -> Answer:
@@ -137,7 +171,7 @@ async def test_a_model_that_hands_over_without_a_word_promises_a_person(argument
 
 async def test_a_tool_that_there_is_not_says_nothing() -> None:
     result = await flow_over(called("delete_everything", {}))
-    assert (result.replies, result.effects, result.detail) == ((), (), "empty_answer")
+    assert (result.replies, result.effects, result.action) == ((), (), Action.FAILED)
 
 
 @pytest.mark.parametrize(("allowed", "is_group"), [(True, False), (True, True), (False, False)])

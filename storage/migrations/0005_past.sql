@@ -60,7 +60,10 @@ BEGIN
     SELECT array_agg(date_trunc('milliseconds', least(at, p_now - interval '1 millisecond')) ORDER BY o) INTO v_at FROM unnest(p_sent_at) WITH ORDINALITY i (at, o);
     FOR v_own IN SELECT * FROM unnest(v_chat, p_author, p_external_id, p_text, v_at) i (chat, author, ext, txt, at)
                   WHERE author = 'human' AND EXISTS (SELECT FROM sidestep.outbox u
-                        WHERE u.tenant_id = p_tenant AND u.chat_id = chat AND u.sent_at IS NULL AND u.status IN ('unknown', 'sending')) LOOP
+                        WHERE u.tenant_id = p_tenant AND u.chat_id = chat AND u.sent_at IS NULL AND u.status IN ('unknown', 'sending'))
+                    -- What is known to be another message is not this one, though it has the same words.
+                    AND NOT EXISTS (SELECT FROM sidestep.message_keys k
+                        WHERE k.tenant_id = p_tenant AND k.chat_id = chat AND k.external_id = ext AND k.from_me) LOOP
         PERFORM sidestep.settle_unsent(p_tenant, v_own.chat, v_own.ext, v_own.txt, v_own.at);
     END LOOP;
 

@@ -183,6 +183,19 @@ async def test_history_settles_a_send_of_unknown_fate(world: World) -> None:
     assert await world.status(lost) is Status.READ
 
 
+async def test_history_of_another_message_of_the_same_words_settles_nothing(world: World) -> None:
+    chat_id = await world.meet()
+    for n in range(2):
+        await world.queue(chat_id, "from 10 to 50")
+        due = await world.due(chat_id)
+        await world.outbox.claim(due, NOW, LONG_AGO)
+        if n == 0:
+            await world.outbox.mark_sent(due, ExternalId("3EB0A"), NOW, overlapped=False)
+    await world.outbox.settle(due, Status.UNKNOWN, "no answer", NOW)
+    await world.record_past(typed("3EB0A", "from 10 to 50", at=NOW), now=NOW + timedelta(minutes=1))
+    assert await world.status(due.id) is Status.UNKNOWN
+
+
 async def test_months_are_made_where_the_past_was_and_only_there(world: World) -> None:
     await world.record_past(
         said("M1", "the first phones", at=datetime(2001, 5, 1, tzinfo=UTC)),

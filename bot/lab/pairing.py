@@ -14,6 +14,7 @@ from bot.lab.errors import LabError, ProtocolError
 from bot.lab.linked import LinkedDevice
 from bot.lab.nodes import SERVER, Node
 
+_OFFER_ID = "pair-device"
 # A client shows one ref after the other: the first of six for a minute, any other for 20 seconds.
 _REFS = 6
 _FIRST_SECONDS, _NEXT_SECONDS = 60.0, 20.0
@@ -77,7 +78,7 @@ class Pairing:
         texts, now = tuple(ref.decode() for ref in refs), asyncio.get_running_loop().time()
         self._offers.append(Offer(connection=connection, keys=keys, refs=texts, offered_at=now))
         nodes = tuple(Node("ref", {}, ref) for ref in refs)
-        connection.send(_iq("pair-device", Node("pair-device", {}, nodes)))
+        connection.send(_iq(_OFFER_ID, Node("pair-device", {}, nodes)))
 
     def offer_of(self, connection: Connection) -> Offer | None:
         """None once its client is linked, or gone."""
@@ -115,8 +116,8 @@ class Pairing:
         """A client's answer to one of the pairing's questions."""
         signed = result.find("pair-device-sign", "device-identity")
         offer = self.offer_of(connection)
-        if offer is None or offer.taken_by is None:
-            return  # it only says that it got its refs
+        if offer is None or offer.taken_by is None or result.text("id") == _OFFER_ID:
+            return  # it only says that it got its refs, and the phone may have been faster
         if signed is None:
             raise ProtocolError(f"a client refused to be paired: {result}")
         vouching.check_own_word(offer.taken_by, offer.details, offer.keys.identity, signed.data)

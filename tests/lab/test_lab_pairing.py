@@ -28,6 +28,17 @@ async def test_scanning_the_code_links_the_account(lab: Lab, owner: Owner, tmp_p
     await client.stop()
 
 
+async def test_the_camera_may_be_faster_than_the_client_s_word_that_it_has_the_code(
+    lab: Lab, owner: Owner, tmp_path: Path
+) -> None:
+    client = BotClient(tmp_path / "bot.db", lab.proxy_url)
+    with lab.slow_network(latency=0.2):
+        await client.connect()
+        await owner.scan(await client.qr_codes.expect())
+    await client.connected()
+    await client.stop()
+
+
 async def test_a_stored_session_resumes_without_a_code(
     lab: Lab, owner: Owner, customer: Customer, tmp_path: Path
 ) -> None:

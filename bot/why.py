@@ -82,7 +82,7 @@ def _kind(message: Message) -> str:
 def _event(explanation: Explanation) -> str:
     # The clock's decisions are numbered, as a chat may be resumed many times.
     if explanation.event_type.startswith("back:"):
-        return "when the bot was back"
+        return "asked again"
     return "by the clock" if explanation.event_type.startswith("clock:") else explanation.event_type
 
 

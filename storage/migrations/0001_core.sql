@@ -482,7 +482,7 @@ COMMENT ON TABLE sidestep.decisions IS 'One row an event. It is made, open, in t
 COMMENT ON COLUMN sidestep.decisions.tenant_id IS 'Whose.';
 COMMENT ON COLUMN sidestep.decisions.chat_id IS 'The chat.';
 COMMENT ON COLUMN sidestep.decisions.message_id IS 'The message that the event is about.';
-COMMENT ON COLUMN sidestep.decisions.event_type IS 'message; live: it came, after the past had told of it; repeat: it came again; clock:epoch: the time brought the bot back; back:epoch: the bot was back, and nobody had answered it.';
+COMMENT ON COLUMN sidestep.decisions.event_type IS 'message; live: it came, after the past had told of it; repeat: it came again; clock:epoch: the time brought the bot back; back:epoch: it asks again, since the bot is back, or its answer was dropped, and nobody has answered it.';
 COMMENT ON COLUMN sidestep.decisions.action_taken IS 'What was decided; null while undecided; never changed after.';
 COMMENT ON COLUMN sidestep.decisions.detail IS 'A word more: which rule, which error.';
 COMMENT ON COLUMN sidestep.decisions.decided_at IS 'When.';

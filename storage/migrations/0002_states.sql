@@ -46,9 +46,10 @@ LANGUAGE sql AS $$
 $$;
 COMMENT ON FUNCTION sidestep.cancel_queued IS 'Drops the bot''s replies in a chat that have not left yet.';
 
--- Nothing that was begun before a human's line is said; but a line may be late, and what customers wrote after it nobody has
--- answered. It asks again, as an event of its own beside the first, unless a part of its answer has left.
-CREATE FUNCTION sidestep.yield_to_human(p_tenant bigint, p_chats bigint[], p_why text DEFAULT 'a human took over') RETURNS void
+-- Nothing is said that was begun before a human's line or a pause; but nobody has answered what it was to answer, nor what
+-- customers wrote after a line that comes late. That asks again, as an event of its own beside the first, unless a part of its
+-- answer has left: at once where the bot may speak; in a pause it is left to resume_mode, as is what comes in it.
+CREATE FUNCTION sidestep.drop_answers(p_tenant bigint, p_chats bigint[], p_why text) RETURNS void
 LANGUAGE sql AS $$
     WITH cancelled AS (
         UPDATE sidestep.outbox o SET status = 'cancelled', due_at = NULL, error = p_why
@@ -61,12 +62,13 @@ LANGUAGE sql AS $$
       FROM cancelled c CROSS JOIN unnest(c.answers) a (id)
       JOIN sidestep.chat_state s ON s.tenant_id = p_tenant AND s.chat_id = c.chat_id
       JOIN sidestep.messages m ON m.tenant_id = p_tenant AND m.chat_id = c.chat_id AND m.id = a.id
-     WHERE NOT c.is_command_answer AND m.deleted_at IS NULL AND (m.sent_at, m.id) > (s.last_human_at, coalesce(s.last_human_id, 0))
+     WHERE NOT c.is_command_answer AND m.deleted_at IS NULL
+       AND (s.last_human_at IS NULL OR (m.sent_at, m.id) > (s.last_human_at, coalesce(s.last_human_id, 0)))
        AND NOT EXISTS (SELECT FROM sidestep.outbox o
                         WHERE o.tenant_id = p_tenant AND o.chat_id = c.chat_id AND o.id > a.id AND a.id = ANY (o.answers)
                           AND o.status IN ('sending', 'sent', 'delivered', 'read', 'unknown'))
 $$;
-COMMENT ON FUNCTION sidestep.yield_to_human IS 'A human has spoken in these chats, as their state says by now: drops the bot''s replies of an older epoch that have not left yet, and has what was written after the human''s line ask again.';
+COMMENT ON FUNCTION sidestep.drop_answers IS 'These chats have another epoch by now: drops the bot''s replies of an older one that have not left yet, and has what they answer ask again, but for what was written before the human''s last line.';
 
 -- Pauses -------------------------------------------------------------------------------------------------
 
@@ -87,7 +89,7 @@ BEGIN
            paused_at = CASE WHEN v_after <> 'active' THEN p_now END, paused_until = CASE WHEN v_after <> 'active' THEN p_until END
      WHERE tenant_id = p_tenant AND chat_id = p_chat;
     IF v_after <> 'active' THEN
-        PERFORM sidestep.cancel_queued(p_tenant, p_chat, 'paused: ' || v_after);
+        PERFORM sidestep.drop_answers(p_tenant, ARRAY[p_chat], 'paused: ' || v_after);
     END IF;
     RETURN v_after;
 END $$;
@@ -121,7 +123,7 @@ BEGIN
            pause_reason = CASE WHEN v_took THEN sidestep.after(coalesce(pause_reason, 'active'), 'human_spoke') ELSE pause_reason END,
            paused_at = CASE WHEN v_took THEN p_now ELSE paused_at END, paused_until = CASE WHEN v_took THEN NULL ELSE paused_until END
      WHERE tenant_id = p_tenant AND chat_id = p_chat;
-    PERFORM sidestep.yield_to_human(p_tenant, ARRAY[p_chat]);
+    PERFORM sidestep.drop_answers(p_tenant, ARRAY[p_chat], 'a human took over');
     RETURN CASE WHEN v_took THEN 'paused' ELSE 'human_spoke' END;
 END $$;
 COMMENT ON FUNCTION sidestep.take_over IS 'A human has spoken at that time, in words that `record` is not told of, or has not taken for a human''s. Returns the decision about it.';
@@ -305,7 +307,7 @@ BEGIN
            AND m.id >= sidestep.id_floor(OLD.last_message_at - interval '2 days')
            AND (SELECT d.action_taken FROM sidestep.decisions d
                  WHERE d.tenant_id = m.tenant_id AND d.chat_id = m.chat_id AND d.message_id = m.id AND d.event_type <> 'repeat' AND d.event_type NOT LIKE 'clock:%'
-                 ORDER BY d.decided_at DESC NULLS FIRST LIMIT 1) = 'ignored_paused';
+                 ORDER BY d.decided_at DESC NULLS FIRST, nullif(split_part(d.event_type, ':', 2), '')::bigint DESC NULLS LAST LIMIT 1) = 'ignored_paused';
     END IF;
     RETURN NULL;
 END $$;

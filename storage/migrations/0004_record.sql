@@ -273,7 +273,7 @@ BEGIN
       FROM unnest(v_chat, v_id, v_new, v_live, v_action) i (chat, id, fresh, live, act) WHERE live;
 
     IF true = ANY (p_takes_over) THEN
-        PERFORM sidestep.yield_to_human(p_tenant, ARRAY(SELECT chat FROM unnest(v_chat, v_live, p_takes_over) i (chat, live, takes_over) WHERE live AND takes_over));
+        PERFORM sidestep.drop_answers(p_tenant, ARRAY(SELECT chat FROM unnest(v_chat, v_live, p_takes_over) i (chat, live, takes_over) WHERE live AND takes_over), 'a human took over');
     END IF;
 
     -- A repeat is an event too: it leaves its own decision beside the message's.

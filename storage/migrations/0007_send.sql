@@ -289,8 +289,8 @@ BEGIN
            failed_at = CASE WHEN p_status = 'failed' THEN p_at END, overlapped = overlapped OR p_overlapped
      WHERE tenant_id = p_tenant AND chat_id = sidestep.chat_now(p_tenant, p_chat) AND id = p_id AND status IN ('queued', 'sending');
     IF p_status = 'queued' THEN
-        -- A human who spoke while it was claimed has found nothing to cancel.
-        PERFORM sidestep.yield_to_human(p_tenant, ARRAY[sidestep.chat_now(p_tenant, p_chat)], 'the bot may no longer speak in this chat');
+        -- A human who spoke while it was claimed, or a pause, has found nothing to drop.
+        PERFORM sidestep.drop_answers(p_tenant, ARRAY[sidestep.chat_now(p_tenant, p_chat)], 'the bot may no longer speak in this chat');
     END IF;
 END $$;
 COMMENT ON FUNCTION sidestep.settle IS 'Closes a message of ours as failed, cancelled or unknown, or queues it again for a moment; for whoever has the account''s lease.';

@@ -10,7 +10,19 @@ import pytest
 
 from bot.crashpoints import VARIABLE, Point
 from storage.models import Action
-from tests.acceptance.conversation import CONFIG, IDLE, PRICES, Decision, Line, Shop, advance, customer, owner
+from tests.acceptance.conversation import (
+    CONFIG,
+    CUSTOMER,
+    IDLE,
+    PRICES,
+    Decision,
+    Line,
+    Shop,
+    admin,
+    advance,
+    customer,
+    owner,
+)
 from tests.acceptance.invariants import assert_all_is_well
 from tests.doubles.ai_server import AIServer, NeverAnswers, Refuses, Says
 
@@ -131,6 +143,24 @@ async def test_from_last_answers_what_came_in_a_pause(shop: Shop, back: Line) ->
     assert (reply.in_reply_to, reply.text) == (("1", "2"), PRICES)
     assert heard.decided("1") == [Action.IGNORED_PAUSED, Action.JOINED]
     assert [a for a in heard.decided("2") if a is not Action.RESUMED] == PAUSED_BACK
+    await assert_all_is_well(shop.dsn)
+
+
+@pytest.mark.parametrize(
+    ("resume_mode", "answers"), [("from_last", [PRICES]), ("from_now", [])], ids=["from_last", "from_now"]
+)
+async def test_a_question_whose_answer_a_pause_has_dropped_is_unanswered(
+    shop: Shop, resume_mode: str, answers: list[str]
+) -> None:
+    mode(shop, resume_mode)
+    # The pause comes while the answer is being typed.
+    async with shop.conversation() as conversation:
+        conversation.say(customer("price", id="1"), advance("2.1s"), admin(f"/pause {CUSTOMER} 10m"))
+        conversation.say(advance("5m"), IDLE, advance("6m"), IDLE)
+        heard = await conversation.ended()
+    assert [reply.text for reply in heard.replies if reply.in_reply_to == ("1",)] == answers
+    back = [a for a in heard.decided("1") if a is not Action.RESUMED]
+    assert back == [Action.KEYWORD_REPLIED, *PAUSED_BACK[: 1 + len(answers)]]
     await assert_all_is_well(shop.dsn)
 
 

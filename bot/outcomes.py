@@ -123,7 +123,7 @@ async def _change(connection: Connection, sessions: SessionStore, effect: StateC
         case Exclude():
             await sessions.exclude(connection, effect.chat_id, effect.excluded, effect.asked_at)
         case OptOut():
-            await sessions.opt_out(connection, effect.chat_id, effect.out, now)
+            await sessions.opt_out(connection, effect.chat_id, effect.out, effect.asked_at)
         case Away():
             await sessions.tell_away(connection, effect.chat_id, effect.until)
         case Reset():

@@ -122,6 +122,7 @@ class OptOut:
     """The customer wants no more automatic messages (`out` False takes it back)."""
 
     chat_id: ChatId
+    asked_at: datetime
     out: bool = True
 
 

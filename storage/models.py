@@ -335,9 +335,9 @@ class Session:
     `epoch` rises with every takeover, pause, resume, exclusion, opt-out and reset; an answer that
     was begun under an older epoch is never sent. `global_pause` is the tenant's. Until `away_until` the customer
     need not be told again that the business is closed. `idle_after` is the owner's silence that ends a takeover
-    here, None: none does. `returns_at` is when the clock ends the pause, None: never. `excluded_at` and
-    `resumed_at` are when the last words on exclusion and on coming back were written. `resume_mode` None: from the
-    last after a restart, from now after a pause.
+    here, None: none does. `returns_at` is when the clock ends the pause, None: never. `excluded_at`,
+    `opted_at` and `resumed_at` are when the last words on exclusion, on opting out or in, and on coming back were
+    written. `resume_mode` None: from the last after a restart, from now after a pause.
     """
 
     chat_id: ChatId
@@ -352,6 +352,7 @@ class Session:
     excluded_at: datetime | None = None
     resumed_at: datetime | None = None
     opted_out_at: datetime | None = None
+    opted_at: datetime | None = None
     global_pause: bool = False
     away_until: datetime | None = None
     idle_after: timedelta | None = None

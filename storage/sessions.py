@@ -37,7 +37,7 @@ _DIALLED = re.compile(r"^0{1,2}(?=\d{9})")
 SUMMARY = """
 SELECT c.chat_id, s.reply_jid, c.jid, coalesce(p.push_name, c.name) AS name, p.phone, c.is_group, s.last_message_at,
        s.last_message_id, s.epoch, s.is_paused, s.pause_reason, s.paused_at, s.paused_until, s.last_human_at,
-       s.last_human_id, s.is_excluded, s.excluded_at, s.opted_out_at, s.away_until, s.resumed_at,
+       s.last_human_id, s.is_excluded, s.excluded_at, s.opted_out_at, s.opted_at, s.away_until, s.resumed_at,
        sidestep.resume_mode(t.resume_mode, s.resume_mode) AS resume_mode,
        sidestep.idle_after(t.auto_resume_after, s.auto_resume_after) AS idle_after,
        sidestep.returns_at(s.pause_reason, s.paused_at, s.paused_until, s.last_human_at,
@@ -221,9 +221,9 @@ class SessionStore:
         """Somebody has said so at that time."""
         await connection.execute(EXCLUDE, self._tenant_id, chat_id, excluded, at)
 
-    async def opt_out(self, connection: Connection, chat_id: ChatId, out: bool, now: datetime) -> None:
-        """The customer wants no more automatic messages, or (`out` False) wants them again."""
-        await connection.execute(OPT_OUT, self._tenant_id, chat_id, out, now)
+    async def opt_out(self, connection: Connection, chat_id: ChatId, out: bool, at: datetime) -> None:
+        """The customer wants no more automatic messages, or (`out` False) wants them again, and has said so then."""
+        await connection.execute(OPT_OUT, self._tenant_id, chat_id, out, at)
 
     async def resume_after(self, connection: Connection, chat_id: ChatId, silence: timedelta | None) -> None:
         """So much silence of the owner's ends a takeover here from now on; zero: none does, None: as the tenant's."""
@@ -257,6 +257,7 @@ def session_of(row: asyncpg.Record) -> Session:
         excluded_at=row["excluded_at"],
         resumed_at=row["resumed_at"],
         opted_out_at=row["opted_out_at"],
+        opted_at=row["opted_at"],
         global_pause=row["global_pause"],
         away_until=row["away_until"],
         idle_after=row["idle_after"],

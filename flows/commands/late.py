@@ -7,20 +7,29 @@ from datetime import datetime
 from flows.commands.command import confirmed
 from flows.commands.paging import shortened
 from flows.commands.times import ago_in_words
-from flows.contract import Outcome, Turn
+from flows.contract import Decided, Outcome, Turn
 from storage.models import Action, ChatSummary
 
 _QUOTED = 60
+_NEWER = "a newer command"
+
+OVERTAKEN = Decided(action=Action.SUPERSEDED, detail=_NEWER)
+"""What becomes of a customer's, without a word."""
+
+
+def is_overtaken(turn: Turn, newest: datetime | None) -> bool:
+    """Whether a command on the same matter was written after this one, `newest`."""
+    return newest is not None and newest > turn.written_at
 
 
 def overtaken(
     turn: Turn, newest: datetime | None, about: ChatSummary | None = None
 ) -> tuple[Outcome, ...] | None:
     """What is told where a command on the same matter was written after this one, `newest`; else None."""
-    if newest is None or newest <= turn.written_at:
+    if not is_overtaken(turn, newest):
         return None
     text = f"{_called(turn)} came only now, and you have sent a newer command since: that one holds."
-    return confirmed(turn, text, detail="a newer command", action=Action.SUPERSEDED, about=about)
+    return confirmed(turn, text, detail=_NEWER, action=Action.SUPERSEDED, about=about)
 
 
 def over(turn: Turn, about: ChatSummary) -> tuple[Outcome, ...]:

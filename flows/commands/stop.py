@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from flows.commands.command import CUSTOMERS, Command, answered, silent
+from flows.commands.late import OVERTAKEN, is_overtaken
 from flows.contract import Decided, OptOut, Outcome, Turn
 from storage.models import Action
 
 
 async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
+    if is_overtaken(turn, turn.session.opted_at):
+        return (OVERTAKEN,)
+    out = OptOut(chat_id=turn.chat.chat_id, asked_at=turn.written_at)
     if turn.session.opted_out_at:
-        return (Decided(action=Action.IGNORED_OPTED_OUT, detail="stopped_before"),)
+        return out, Decided(action=Action.IGNORED_OPTED_OUT, detail="stopped_before")
     if silent(turn.session):
-        return OptOut(chat_id=turn.chat.chat_id), Decided(
-            action=Action.COMMAND_DONE, detail="stop_unanswered"
-        )
-    return OptOut(chat_id=turn.chat.chat_id), *answered(turn.texts.goodbye, detail="stop")
+        return out, Decided(action=Action.COMMAND_DONE, detail="stop_unanswered")
+    return out, *answered(turn.texts.goodbye, detail="stop")
 
 
 COMMAND = Command(

@@ -250,6 +250,7 @@ CREATE TABLE sidestep.chat_state (
     last_human_id bigint,
     is_excluded boolean NOT NULL DEFAULT false,
     opted_out_at timestamptz,
+    opted_at timestamptz,
     active_thread_id bigint,
     reply_jid text,
     last_message_id bigint NOT NULL DEFAULT 0,
@@ -265,7 +266,7 @@ CREATE TABLE sidestep.chat_state (
     CONSTRAINT chat_state_pause_has_a_reason CHECK (is_paused = (pause_reason IS NOT NULL)),
     -- What has no end is null: no program can reckon with 'infinity'.
     CONSTRAINT chat_state_has_no_infinity CHECK (isfinite(paused_at) AND isfinite(paused_until) AND isfinite(last_human_at) AND isfinite(opted_out_at)
-        AND isfinite(last_message_at) AND isfinite(resumed_at) AND isfinite(excluded_at) AND isfinite(away_until))
+        AND isfinite(last_message_at) AND isfinite(resumed_at) AND isfinite(excluded_at) AND isfinite(opted_at) AND isfinite(away_until))
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 -- No index on last_message_at: every message would then be a cold update.
 CREATE INDEX chat_state_paused ON sidestep.chat_state (tenant_id, last_human_at) WHERE is_paused;
@@ -281,6 +282,7 @@ COMMENT ON COLUMN sidestep.chat_state.last_human_at IS 'When a human last wrote 
 COMMENT ON COLUMN sidestep.chat_state.last_human_id IS 'That message.';
 COMMENT ON COLUMN sidestep.chat_state.is_excluded IS 'The bot never answers here.';
 COMMENT ON COLUMN sidestep.chat_state.opted_out_at IS 'When the customer asked for no more automatic messages.';
+COMMENT ON COLUMN sidestep.chat_state.opted_at IS 'When the customer''s last word on automatic messages was written, for or against.';
 COMMENT ON COLUMN sidestep.chat_state.active_thread_id IS 'The active thread; null before the first message and after a reset.';
 COMMENT ON COLUMN sidestep.chat_state.reply_jid IS 'The address that the other side used last: replies go there.';
 COMMENT ON COLUMN sidestep.chat_state.last_message_id IS 'The newest message; later ones get a higher id, also when the clock goes back.';

@@ -182,14 +182,14 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION sidestep.exclude IS 'Bars the bot from a chat, or lets it in again.';
 
-CREATE FUNCTION sidestep.opt_out(p_tenant bigint, p_chat bigint, p_out boolean, p_now timestamptz) RETURNS void
+CREATE FUNCTION sidestep.opt_out(p_tenant bigint, p_chat bigint, p_out boolean, p_at timestamptz) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     p_chat := sidestep.hold_chat(p_tenant, p_chat);
     UPDATE sidestep.chat_state
        SET opted_out_at = CASE WHEN sidestep.after(CASE WHEN opted_out_at IS NULL THEN 'active' ELSE 'opted_out' END, CASE WHEN p_out THEN 'stop' ELSE 'start' END) = 'opted_out'
-                               THEN p_now END,
-           epoch = epoch + 1
+                               THEN p_at END,
+           opted_at = p_at, epoch = epoch + 1
      WHERE tenant_id = p_tenant AND chat_id = p_chat;
     PERFORM sidestep.cancel_queued(p_tenant, p_chat, 'the customer opted out');
 END $$;

@@ -238,7 +238,7 @@ BEGIN
            auto_resume_after = coalesce(v_keep.auto_resume_after, v_gone.auto_resume_after),
            resume_mode = CASE WHEN 'from_now' IN (v_keep.resume_mode, v_gone.resume_mode) THEN 'from_now' ELSE 'from_last' END,
            away_until = greatest(v_keep.away_until, v_gone.away_until),
-           opted_out_at = coalesce(v_keep.opted_out_at, v_gone.opted_out_at),
+           opted_out_at = coalesce(v_keep.opted_out_at, v_gone.opted_out_at), opted_at = greatest(v_keep.opted_at, v_gone.opted_at),
            active_thread_id = greatest(v_keep.active_thread_id, v_gone.active_thread_id),
            reply_jid = CASE WHEN v_gone.last_message_id > v_keep.last_message_id THEN v_gone.reply_jid ELSE v_keep.reply_jid END,
            last_message_id = greatest(v_keep.last_message_id, v_gone.last_message_id),

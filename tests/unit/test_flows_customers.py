@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -10,9 +11,9 @@ from flows.contract import OptOut, Pause
 from flows.registry import COMMANDS
 from flows.texts import Texts
 from storage.hours import Hours
-from storage.models import Action, PauseReason, Role
+from storage.models import Action, ChatSummary, PauseReason, Role
 from storage.notify import NoticeKind
-from tests.unit.flow_world import ANA, OPTED_OUT, TAKEN_OVER, TENANT, given, paused
+from tests.unit.flow_world import ANA, NOW, OPTED_OUT, TAKEN_OVER, TENANT, given, paused
 
 
 async def test_human_hands_over_and_tells_both() -> None:
@@ -49,30 +50,40 @@ async def test_chatty_commands_are_silent_while_the_bot_is(name: str) -> None:
 
 async def test_stop_says_goodbye_once_and_tells_the_way_back() -> None:
     result = await given("/stop", Role.CUSTOMER)
-    assert result.effects == (OptOut(chat_id=ANA.chat_id, out=True),)
+    assert result.effects == (OptOut(chat_id=ANA.chat_id, asked_at=NOW),)
     assert "/start" in result.text
     assert result.replies[0].unfenced
     again = await given("/stop", Role.CUSTOMER, chat=OPTED_OUT)
-    assert (again.replies, again.effects, again.action) == ((), (), Action.IGNORED_OPTED_OUT)
+    assert (again.replies, again.action) == ((), Action.IGNORED_OPTED_OUT)
 
 
 async def test_start_brings_a_customer_back() -> None:
     result = await given("/start", Role.CUSTOMER, chat=OPTED_OUT)
-    assert result.effects == (OptOut(chat_id=ANA.chat_id, out=False),)
+    assert result.effects == (OptOut(chat_id=ANA.chat_id, asked_at=NOW, out=False),)
     assert result.replies[0].unfenced
     assert not (await given("/start", Role.CUSTOMER)).effects
 
 
 async def test_stop_and_start_are_obeyed_without_a_word_while_a_person_is_in_the_chat() -> None:
     stopped = await given("/stop", Role.CUSTOMER, chat=TAKEN_OVER)
-    assert stopped.effects == (OptOut(chat_id=ANA.chat_id),)
+    assert stopped.effects == (OptOut(chat_id=ANA.chat_id, asked_at=NOW),)
     assert (stopped.replies, stopped.action, stopped.detail) == ((), Action.COMMAND_DONE, "stop_unanswered")
     gone = replace(
         TAKEN_OVER, session=replace(TAKEN_OVER.session, opted_out_at=OPTED_OUT.session.opted_out_at)
     )
     started = await given("/start", Role.CUSTOMER, chat=gone)
-    assert started.effects == (OptOut(chat_id=ANA.chat_id, out=False),)
+    assert started.effects == (OptOut(chat_id=ANA.chat_id, asked_at=NOW, out=False),)
     assert (started.replies, started.action) == ((), Action.COMMAND_DONE)
+
+
+@pytest.mark.parametrize("chat", [ANA, OPTED_OUT], ids=["in", "out"])
+@pytest.mark.parametrize("name", ["stop", "start"])
+async def test_the_wish_that_was_written_last_holds_whichever_comes_last(
+    name: str, chat: ChatSummary
+) -> None:
+    wished = replace(chat, session=replace(chat.session, opted_at=NOW))
+    late = await given(f"/{name}", Role.CUSTOMER, chat=wished, written_at=NOW - timedelta(seconds=1))
+    assert (late.effects, late.replies, late.action) == ((), (), Action.SUPERSEDED)
 
 
 OURS = Texts(

@@ -51,7 +51,7 @@ async def _answer(turn: Turn, arguments: str) -> tuple[Outcome, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Remedy:
-    """What can be done with a failed message: the effect, and the words for it."""
+    """What can be done with failed messages: the effect, and the words for it, with {count}."""
 
     effect: type[SendAgain] | type[DropFailed]
     done: str
@@ -59,8 +59,12 @@ class _Remedy:
 
 
 _REMEDIES = {
-    "retry": _Remedy(effect=SendAgain, done="I try again to send", example="/failed retry all"),
-    "drop": _Remedy(effect=DropFailed, done="I have given up", example="/failed drop all"),
+    "retry": _Remedy(
+        effect=SendAgain,
+        done="I try again to send {count}, unless I am silent in that chat, or you have written there since.",
+        example="/failed retry all",
+    ),
+    "drop": _Remedy(effect=DropFailed, done="I have given up {count}.", example="/failed drop all"),
 }
 
 
@@ -75,7 +79,7 @@ async def _remedied(turn: Turn, remedy: _Remedy, which: str) -> tuple[Outcome, .
         return confirmed(turn, text if failed else "I could send everything.", detail="not_found")
     effects = [remedy.effect(chat_id=e.message.chat_id, message_id=e.message.id) for e in meant]
     count = "one message" if len(meant) == 1 else f"{len(meant)} messages"
-    return *effects, *confirmed(turn, f"{remedy.done} {count}.", detail="failed")
+    return *effects, *confirmed(turn, remedy.done.format(count=count), detail="failed")
 
 
 async def _all_of_them(turn: Turn) -> list[Entry]:

@@ -23,12 +23,15 @@ _UNITS = {
 _PART = re.compile(r"(\d{1,5})\s*(days?|hours?|minutes|min|[dhm])(?![a-z])", re.IGNORECASE)
 # A part may touch the next one, "2h30m", so the look-ahead above is for letters only.
 _SPAN = re.compile(rf"(?:{_PART.pattern}\s*)+", re.IGNORECASE)
+# In many languages hours stand between the numbers: "1h30".
+_MINUTES_BARE = re.compile(r"(?<=\d)\s*h\s*([0-5]?\d)$", re.IGNORECASE)
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
 
 def parse_span(text: str) -> timedelta | None:
-    """`30m`, `2h`, `1d`, `2h30m`, `2 hours`; None for anything else, for nothing, and beyond a year."""
-    if not _SPAN.fullmatch(text.strip()):
+    """`30m`, `2h`, `1d`, `2h30m`, `2h30`, `2 hours`; None for anything else, for nothing, and beyond a year."""
+    text = _MINUTES_BARE.sub(r"h\1m", text.strip())
+    if not _SPAN.fullmatch(text):
         return None
     span = sum((int(count) * _UNITS[unit.lower()] for count, unit in _PART.findall(text)), timedelta())
     return span if timedelta() < span <= LONGEST else None

@@ -20,6 +20,8 @@ from tests.unit.flow_world import NOW
         ("1d", timedelta(days=1)),
         ("2h30m", timedelta(hours=2, minutes=30)),
         ("2H 30M", timedelta(hours=2, minutes=30)),
+        ("2h30", timedelta(hours=2, minutes=30)),
+        ("1d 2h 5", timedelta(days=1, hours=2, minutes=5)),
         ("2 hours", timedelta(hours=2)),
         ("45 min", timedelta(minutes=45)),
     ],
@@ -29,7 +31,8 @@ def test_durations_as_people_type_them(text: str, span: timedelta) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "2", "h", "2x", "0m", "-2h", "2h!", "1.5h", "400d", "2 horses", "99999d", "2hh"]
+    "text",
+    ["", "2", "h", "2x", "0m", "-2h", "2h!", "1.5h", "400d", "2 horses", "99999d", "2hh", "2h60", "2h301"],
 )
 def test_what_is_no_duration(text: str) -> None:
     assert parse_span(text) is None

@@ -38,6 +38,7 @@ from bot.transports.base import (
 from storage.database import Database
 from storage.models import (
     Address,
+    ChatId,
     ExternalId,
     HumanSeen,
     InboundMessage,
@@ -311,7 +312,7 @@ class Game(RuleBasedStateMachine):
         else:
             self.judge.cut_off(EVERYBODY if how == "threads" else who, begun)
         if how == BY_A_HUMAN:
-            self.a_line_is_in_the_store(who)
+            self.wait(self.a_line_is_in_the_store(who))
 
     @rule(
         who=people,
@@ -422,14 +423,17 @@ class Game(RuleBasedStateMachine):
             if (chat_id := await store.chat_at(jid)) is not None:
                 self.judge.moved_state = True
                 await store.speak(chat_id, Outgoing(text=LINE), now)
-                self.a_line_is_in_the_store(who)
+                await self.a_line_is_in_the_store(who, chat_id)
                 return
 
-    def a_line_is_in_the_store(self, who: int) -> None:
-        order = self.shop.next_order()
+    async def a_line_is_in_the_store(self, who: int, where: ChatId | None = None) -> None:
+        """In that chat, or in all of somebody's: an address that nobody has heard of yet has none."""
+        store, order = OutboxStore(self.database, self.shop.account), self.shop.next_order()
         for jid in PEOPLE[who]:
-            chat, now = Address(jid=jid), self.shop.time.now()
-            self.shop.lines.append(Line(order=order, by=None, chat=chat, at=now, known=order))
+            chat_id = await store.chat_at(jid)
+            if chat_id is not None and where in (None, chat_id):
+                chat, now = Address(jid=jid), self.shop.time.now()
+                self.shop.lines.append(Line(order=order, by=None, chat=chat, at=now, known=order))
 
     async def hold_the_claims(self) -> None:
         database, shop, judge = self.database, self.shop, self.judge

@@ -21,7 +21,9 @@ from bot.chats import KnownChats
 from bot.classify import classify
 from bot.clock import Clock
 from bot.crashpoints import Point, passing
-from bot.desk import Desk, Hooks, Stores
+from bot.desk.commits import Hooks
+from bot.desk.desk import Desk
+from bot.desk.stores import Stores
 from bot.events import Decided, Events
 from bot.inbox import Inbox
 from bot.lanes import Lane, Lanes

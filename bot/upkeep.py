@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from bot.clock import Clock
-from bot.desk import Stores
+from bot.desk.stores import Stores
 from bot.phonebook import read_numbers
 from bot.policy import Policy
 from storage.indexing import index_json

@@ -12,7 +12,7 @@ from bot.clock import Clock
 from bot.config import Config
 from bot.config.models import Rate as RateKeys
 from bot.daemon import Daemon, lines_of
-from bot.desk import Stores
+from bot.desk.stores import Stores
 from bot.elsewhere import refusal_to_serve, told
 from bot.events import Events
 from bot.importing.ingest import Ingest

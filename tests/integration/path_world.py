@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Self
 
 from bot.clock import VirtualClock
-from bot.desk import Stores
+from bot.desk.stores import Stores
 from bot.events import Decided, Event, Events
 from bot.metrics import Metrics
 from bot.pipeline import Pipeline

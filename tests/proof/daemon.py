@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bot.desk import Stores
+from bot.desk.stores import Stores
 from bot.events import Events
 from bot.line import Line
 from bot.metrics import Metrics

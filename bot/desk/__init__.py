@@ -1,0 +1,1 @@
+"""The desk: one burst becomes one answer, which is committed together with all that comes of it."""

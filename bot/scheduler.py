@@ -56,6 +56,7 @@ class Scheduler:
             Job(name="indexes", every=_EVERY_MINUTE, run=self._index),
             Job(name="clean", every=_EVERY_HOUR, run=self.clean),
         )
+        self._failures: dict[str, str] = {}
         self._apscheduler = AsyncIOScheduler(timezone="UTC")
 
     def start(self) -> None:
@@ -137,8 +138,16 @@ class Scheduler:
         except StoreUnavailable:
             # Nothing is lost: what is due stays due. The inbox and the health page tell of the store.
             self._metrics.count_job(job.name, JobOutcome.FAILED)
-        except Exception:
-            log.exception("job_failed", job=job.name)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the next run comes, and the other jobs
+            self._tell_failure(job, exc)
             self._metrics.count_job(job.name, JobOutcome.FAILED)
         else:
+            self._failures.pop(job.name, None)
             self._metrics.count_job(job.name, JobOutcome.OK)
+
+    def _tell_failure(self, job: Job, error: Exception) -> None:
+        # A job of each second would fill the log with what lasts: the metric counts on, the log tells it once.
+        failure = f"{type(error).__name__}: {error}"
+        if self._failures.get(job.name) != failure:
+            self._failures[job.name] = failure
+            log.error("job_failed", job=job.name, exc_info=error)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from storage import queued
 from storage.batch import Batch, NotInCompany
 from storage.database import Connection, Database
 from storage.errors import StorageError
@@ -31,7 +32,6 @@ from storage.models import (
     MessageType,
     Origin,
     Outgoing,
-    Quoted,
     Receipt,
     Status,
     StatusChange,
@@ -69,56 +69,6 @@ SELECT m.tenant_id, $4, m.chat_id, m.id, $5, 'stored', m.media_url, $6 FROM side
  WHERE m.tenant_id = $1 AND m.chat_id = sidestep.chat_now($1, $2) AND m.id = $3 AND m.media_url IS NOT NULL
 ON CONFLICT DO NOTHING
 """
-DUE_CHATS = """
-SELECT DISTINCT chat_id FROM sidestep.outbox
- WHERE tenant_id = $1 AND account_id = $2 AND due_at <= $3 AND status = 'queued'
-"""
-_DUE = """
-       o.chat_id, o.id, o.epoch, o.attempts, o.answers, o.queued_at, o.due_at, m.text, m.type, m.media_url, m.metadata,
-       m.reply_to, coalesce(s.reply_jid, c.jid) AS reply_jid,
-       ARRAY(SELECT a.jid FROM sidestep.chat_aliases a
-              WHERE a.tenant_id = o.tenant_id AND a.chat_id = o.chat_id) AS jids,
-       NOT EXISTS (
-           SELECT FROM sidestep.messages h
-            WHERE h.tenant_id = o.tenant_id AND h.chat_id = o.chat_id AND h.author = 'customer'
-       ) AS is_first_contact,
-       q.external_id AS quoted_id, q.text AS quoted_text, coalesce(p.lid, p.jid) AS quoted_sender,
-       NOT EXISTS (
-           SELECT FROM sidestep.outbox l
-            WHERE l.tenant_id = o.tenant_id AND l.chat_id = o.chat_id AND l.id > o.id
-              AND l.status = 'queued' AND l.sent_at IS NULL
-       ) AS is_last
-"""
-_AROUND_DUE = """
-  JOIN sidestep.messages m ON m.tenant_id = o.tenant_id AND m.chat_id = o.chat_id AND m.id = o.id
-  JOIN sidestep.chats c ON c.tenant_id = o.tenant_id AND c.chat_id = o.chat_id
-  JOIN sidestep.chat_state s ON s.tenant_id = o.tenant_id AND s.chat_id = o.chat_id
-  LEFT JOIN sidestep.messages q ON c.is_group AND q.tenant_id = o.tenant_id AND q.chat_id = o.chat_id
-        AND q.id = o.answers[cardinality(o.answers)] AND q.deleted_at IS NULL
-  LEFT JOIN sidestep.contacts p ON p.tenant_id = q.tenant_id AND p.contact_id = q.sender_id
-"""
-NEXT_DUE = (
-    "SELECT"  # noqa: S608  constants of ours
-    + _DUE
-    + """
-  FROM unnest($3::bigint[]) w (chat_id)
- CROSS JOIN LATERAL (
-      SELECT u.* FROM sidestep.outbox u
-       WHERE u.tenant_id = $1 AND u.account_id = $2 AND u.chat_id = w.chat_id
-         AND u.status = 'queued' AND u.sent_at IS NULL
-       ORDER BY u.id LIMIT 1) o
-"""
-    + _AROUND_DUE
-)
-THIS_DUE = (
-    "SELECT"  # noqa: S608  constants of ours
-    + _DUE
-    + """
-  FROM (SELECT u.* FROM sidestep.outbox u
-         WHERE u.tenant_id = $1 AND u.chat_id = sidestep.chat_now($1, $2) AND u.id = $3 AND u.status = 'queued') o
-"""
-    + _AROUND_DUE
-)
 TAKE_BACK = "SELECT sidestep.take_back($1, $2, $3, $4, $5)"
 TAKEN_BACK = "SELECT sidestep.taken_back($1, $2, $3, $4)"
 NOTE_WAIT = """
@@ -367,22 +317,22 @@ class OutboxStore:
 
     async def due_chats(self, now: datetime) -> list[ChatId]:
         """Chats with something to send, whoever queued it."""
-        rows = await self._database.fetch(DUE_CHATS, self._tenant_id, self._account.account_id, now)
+        rows = await self._database.fetch(queued.CHATS, self._tenant_id, self._account.account_id, now)
         return [ChatId(r["chat_id"]) for r in rows]
 
     async def next_due(self, chat_id: ChatId, now: datetime) -> Due | None:
         """The chat's oldest queued message, if its time has come; a later one never overtakes it."""
         row = await self._heads.ask(chat_id)
-        return None if row is None or row["due_at"] > now else _due(row)
+        return None if row is None or row["due_at"] > now else queued.read(row)
 
     async def this_due(self, chat_id: ChatId, message_id: MessageId) -> Due | None:
         """One queued message, whatever its chat has queued before it; None when it is queued no more."""
-        row = await self._database.fetchrow(THIS_DUE, self._tenant_id, chat_id, message_id)
-        return None if row is None else _due(row)
+        row = await self._database.fetchrow(queued.THIS, self._tenant_id, chat_id, message_id)
+        return None if row is None else queued.read(row)
 
     async def _heads_of(self, chat_ids: Sequence[ChatId]) -> list[asyncpg.Record | None]:
         rows = await self._database.fetch(
-            NEXT_DUE, self._tenant_id, self._account.account_id, list(set(chat_ids))
+            queued.NEXT, self._tenant_id, self._account.account_id, list(set(chat_ids))
         )
         heads = {r["chat_id"]: r for r in rows}
         return [heads.get(chat_id) for chat_id in chat_ids]
@@ -504,37 +454,4 @@ def _change(row: asyncpg.Record) -> StatusChange:
         id=MessageId(row["id"]),
         external_id=ExternalId(row["external_id"]),
         status=Status(row["status"]),
-    )
-
-
-def _due(row: asyncpg.Record) -> Due:
-    return Due(
-        chat_id=ChatId(row["chat_id"]),
-        id=MessageId(row["id"]),
-        to=Jid(row["reply_jid"]),
-        jids=tuple(Jid(j) for j in row["jids"]),
-        outgoing=Outgoing(
-            text=row["text"] or "",
-            type=MessageType(row["type"]),
-            media_url=row["media_url"],
-            metadata=row["metadata"] or {},
-            revokes=row["reply_to"] if row["type"] == MessageType.REVOKE else None,
-        ),
-        answers=tuple(MessageId(i) for i in row["answers"]),
-        fenced=row["epoch"] is not None,
-        attempts=row["attempts"],
-        queued_at=row["queued_at"],
-        is_first_contact=row["is_first_contact"],
-        quoted=_quoted(row),
-        is_last=row["is_last"],
-    )
-
-
-def _quoted(row: asyncpg.Record) -> Quoted | None:
-    if row["quoted_id"] is None or row["quoted_sender"] is None:
-        return None
-    return Quoted(
-        external_id=ExternalId(row["quoted_id"]),
-        sender=Jid(row["quoted_sender"]),
-        text=row["quoted_text"] or "",
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from storage import blobs, decisions, media, messages, outbox, sessions
+from storage import blobs, decisions, media, messages, queued, sessions
 from storage.database import Database
 from storage.models import ExternalId, Status
 from storage.outbox import OutboxStore
@@ -190,9 +190,9 @@ async def the_hot_queries(world: World) -> dict[str, tuple[str, tuple[object, ..
         "history": (messages.HISTORY, (tenant_id, BIG_CHAT, 30), 200),
         "undecided": (messages.UNDECIDED, (tenant_id, account_id, None), 200),
         "still open": (messages.STILL_OPEN, (tenant_id, BIG_CHAT, [newest]), 10),
-        "due chats": (outbox.DUE_CHATS, (tenant_id, account_id, NOW), 10),
-        "next due": (outbox.NEXT_DUE, (tenant_id, account_id, [await world.meet()]), 20),
-        "next due where nothing is": (outbox.NEXT_DUE, (tenant_id, account_id, [BIG_CHAT]), 20),
+        "due chats": (queued.CHATS, (tenant_id, account_id, NOW), 10),
+        "next due": (queued.NEXT, (tenant_id, account_id, [await world.meet()]), 20),
+        "next due where nothing is": (queued.NEXT, (tenant_id, account_id, [BIG_CHAT]), 20),
         "cancel": (
             await body(world, "cancel_queued", "bigint", "bigint", "text"),
             (tenant_id, BIG_CHAT, "paused"),

@@ -136,27 +136,30 @@ BEGIN
     IF array_position(chats, NULL) IS NOT NULL THEN
         RAISE EXCEPTION 'no chat for message %', p_external_id[array_position(chats, NULL)] USING ERRCODE = 'SS001';
     END IF;
-    IF num_nonnulls(VARIADIC contacts) < num_nonnulls(VARIADIC p_sender) AND EXISTS (
-        SELECT FROM unnest(chats, contacts, p_sender) i (chat, contact, sender)
-          JOIN sidestep.chats g ON g.tenant_id = p_tenant AND g.chat_id = chat AND g.is_group
-         WHERE contact IS NULL AND sender IS NOT NULL AND EXISTS (SELECT FROM sidestep.erasures e WHERE e.tenant_id = p_tenant)) THEN
-        RAISE EXCEPTION 'the sender of a message was erased' USING ERRCODE = 'SS001';
+    IF num_nonnulls(VARIADIC contacts) < num_nonnulls(VARIADIC p_sender) THEN
+        IF EXISTS (
+            SELECT FROM unnest(chats, contacts, p_sender) i (chat, contact, sender)
+              JOIN sidestep.chats g ON g.tenant_id = p_tenant AND g.chat_id = chat AND g.is_group
+             WHERE contact IS NULL AND sender IS NOT NULL AND EXISTS (SELECT FROM sidestep.erasures e WHERE e.tenant_id = p_tenant)) THEN
+            RAISE EXCEPTION 'the sender of a message was erased' USING ERRCODE = 'SS001';
+        END IF;
     END IF;
 END $$;
 COMMENT ON FUNCTION sidestep.whereabouts IS 'The chat and the sender of each message of a batch; raises where an address leads to no chat, or the sender in a group was erased meanwhile.';
 
-CREATE FUNCTION sidestep.lock_chats(p_tenant bigint, p_chats bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION sidestep.lock_chats(p_tenant bigint, p_chats bigint[], OUT lack_thread boolean) LANGUAGE plpgsql AS $$
 DECLARE
-    v_locked bigint;
+    v_all_there boolean;
 BEGIN
     -- The hot rows, locked in one order, so that two recorders never wait for each other in a circle.
-    PERFORM FROM sidestep.chat_state s WHERE s.tenant_id = p_tenant AND s.chat_id = ANY (p_chats) ORDER BY s.chat_id FOR NO KEY UPDATE;
-    GET DIAGNOSTICS v_locked = ROW_COUNT;
-    IF v_locked <> (SELECT count(DISTINCT c) FROM unnest(p_chats) c) THEN
+    SELECT count(*) = (SELECT count(DISTINCT c) FROM unnest(p_chats) c), bool_or(active_thread_id IS NULL) INTO v_all_there, lack_thread
+      FROM (SELECT s.active_thread_id FROM sidestep.chat_state s WHERE s.tenant_id = p_tenant AND s.chat_id = ANY (p_chats)
+             ORDER BY s.chat_id FOR NO KEY UPDATE) locked;
+    IF NOT v_all_there THEN
         RAISE EXCEPTION 'a chat was merged while it was being written to' USING ERRCODE = 'SS001';
     END IF;
 END $$;
-COMMENT ON FUNCTION sidestep.lock_chats IS 'Locks the state rows of a batch''s chats; raises if one of them was merged meanwhile.';
+COMMENT ON FUNCTION sidestep.lock_chats IS 'Locks the state rows of a batch''s chats, and tells whether one of them lacks an active thread; raises if one was merged meanwhile.';
 
 CREATE FUNCTION sidestep.hear_live(p_tenant bigint, p_chats bigint[], p_ids bigint[], p_heard boolean[],
     p_device int[], p_type text[], p_text text[], p_command text[]) RETURNS void LANGUAGE sql AS $$
@@ -170,7 +173,8 @@ $$;
 COMMENT ON FUNCTION sidestep.hear_live IS 'What the past has told comes live: it keeps its place and its words, and gets what only the event knows.';
 
 -- The messages are not looked at where nothing of the batch has changed any, and no repeat is looked for where there is none:
--- such a look costs most, and planned while there are few messages it reads them all.
+-- such a look costs most, and planned while there are few messages it reads them all. Nor does a batch without a human's word
+-- or a payload pay for them: each statement that is left out is a tenth of what one message alone costs.
 CREATE FUNCTION sidestep.record(p_tenant bigint, p_account bigint, p_channel text, p_now timestamptz,
     p_jid text[], p_sender text[], p_device int[], p_external_id text[], p_author text[], p_type text[], p_is_group boolean[],
     p_text text[], p_reply_to text[], p_addressed boolean[], p_command text[], p_sent_at timestamptz[], p_raw text[],
@@ -190,10 +194,10 @@ DECLARE
     v_changed bigint[];
     v_resume interval;
 BEGIN
-    SELECT auto_resume_after INTO v_resume FROM sidestep.tenants WHERE tenant_id = p_tenant;
     SELECT chats, contacts INTO v_chat, v_contact FROM sidestep.whereabouts(p_tenant, p_account, p_channel, p_jid, p_sender, p_external_id);
-    PERFORM sidestep.lock_chats(p_tenant, v_chat);
-    PERFORM sidestep.open_threads(p_tenant, v_chat, p_now);
+    IF sidestep.lock_chats(p_tenant, v_chat) THEN
+        PERFORM sidestep.open_threads(p_tenant, v_chat, p_now);
+    END IF;
 
     -- Keys first: what is not new has been here before. An id is above every earlier one of its chat, also when the
     -- clock goes back or the sequence wraps.
@@ -227,14 +231,18 @@ BEGIN
 
     -- A human spoke: the first such message that the table of states makes a takeover is the takeover. One that no longer
     -- counts raises the epoch, but pauses nothing.
-    SELECT array_agg(CASE
-               WHEN NOT takes_over THEN given
-               WHEN sidestep.after(state, 'human_spoke') <> state AND pauses AND first THEN 'paused'
-               ELSE 'human_spoke' END ORDER BY o) INTO v_action
-      FROM (SELECT i.*, state, pauses, row_number() OVER (PARTITION BY chat, takes_over AND pauses AND fresh ORDER BY o) = 1 AND fresh AS first
-              FROM unnest(v_chat, v_live, p_takes_over, p_action, p_sent_at) WITH ORDINALITY i (chat, fresh, takes_over, given, at, o)
-              JOIN sidestep.chat_state s ON s.tenant_id = p_tenant AND s.chat_id = chat,
-                   LATERAL (SELECT coalesce(s.pause_reason, 'active') AS state, sidestep.counts(at, s.resumed_at, sidestep.idle_after(v_resume, s.auto_resume_after), p_now) AS pauses) x) t;
+    v_action := p_action;
+    IF true = ANY (p_takes_over) THEN
+        SELECT auto_resume_after INTO v_resume FROM sidestep.tenants WHERE tenant_id = p_tenant;
+        SELECT array_agg(CASE
+                   WHEN NOT takes_over THEN given
+                   WHEN sidestep.after(state, 'human_spoke') <> state AND pauses AND first THEN 'paused'
+                   ELSE 'human_spoke' END ORDER BY o) INTO v_action
+          FROM (SELECT i.*, state, pauses, row_number() OVER (PARTITION BY chat, takes_over AND pauses AND fresh ORDER BY o) = 1 AND fresh AS first
+                  FROM unnest(v_chat, v_live, p_takes_over, p_action, p_sent_at) WITH ORDINALITY i (chat, fresh, takes_over, given, at, o)
+                  JOIN sidestep.chat_state s ON s.tenant_id = p_tenant AND s.chat_id = chat,
+                       LATERAL (SELECT coalesce(s.pause_reason, 'active') AS state, sidestep.counts(at, s.resumed_at, sidestep.idle_after(v_resume, s.auto_resume_after), p_now) AS pauses) x) t;
+    END IF;
 
     UPDATE sidestep.chat_state s
        SET last_message_id = greatest(s.last_message_id, b.last_id), last_message_at = p_now, reply_jid = coalesce(b.reply_jid, s.reply_jid),
@@ -260,9 +268,11 @@ BEGIN
            i (chat, contact, id, fresh, author, typ, ext, device, grp, txt, reply_to, addressed, command, metadata, at, o)
       JOIN sidestep.chat_state s ON s.tenant_id = p_tenant AND s.chat_id = chat
      WHERE fresh ORDER BY o;
-    INSERT INTO sidestep.message_payloads (tenant_id, chat_id, id, raw)
-    SELECT p_tenant, chat, i.id, payload::jsonb FROM unnest(v_chat, v_id, v_new, p_raw) i (chat, id, fresh, payload)
-     WHERE fresh AND payload IS NOT NULL;
+    IF num_nonnulls(VARIADIC p_raw) > 0 THEN
+        INSERT INTO sidestep.message_payloads (tenant_id, chat_id, id, raw)
+        SELECT p_tenant, chat, i.id, payload::jsonb FROM unnest(v_chat, v_id, v_new, p_raw) i (chat, id, fresh, payload)
+         WHERE fresh AND payload IS NOT NULL;
+    END IF;
     IF v_live <> v_new THEN
         PERFORM sidestep.hear_live(p_tenant, v_chat, v_id, ARRAY(SELECT live AND NOT fresh FROM unnest(v_live, v_new) WITH ORDINALITY i (live, fresh, o) ORDER BY o),
                                    p_device, p_type, p_text, p_command);

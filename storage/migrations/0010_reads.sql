@@ -104,24 +104,46 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION sidestep.search_query IS 'What people type: words (all of them), "a phrase", -without, one OR other, begin*. Null: nothing is asked for.';
 
-CREATE FUNCTION sidestep.search(p_tenant bigint, p_chat bigint, p_text text, p_without bigint[], p_from bigint, p_before bigint, p_limit int)
+CREATE FUNCTION sidestep.newest(p_tenant bigint, p_chat bigint, p_from bigint, p_before bigint, p_count int) RETURNS bigint
+-- Not as search has it, which asks: an index is read backwards here.
+LANGUAGE sql STABLE SET enable_indexscan = on SET enable_indexonlyscan = on AS $$
+    SELECT min(id) FROM (
+        (SELECT m.id FROM sidestep.messages m
+          WHERE p_chat IS NULL AND m.tenant_id = p_tenant AND m.id >= p_from AND m.id < p_before ORDER BY m.id DESC LIMIT p_count)
+        UNION ALL
+        (SELECT m.id FROM sidestep.messages m
+          WHERE m.tenant_id = p_tenant AND m.chat_id = p_chat AND m.id >= p_from AND m.id < p_before ORDER BY m.id DESC LIMIT p_count)) n
+$$;
+COMMENT ON FUNCTION sidestep.newest IS 'The id of the first of the newest messages, so many, in a chat or (null) in all of a tenant''s; null: there is none.';
+
+CREATE FUNCTION sidestep.search(p_tenant bigint, p_chat bigint, p_text text, p_without bigint[], p_from bigint, p_before bigint, p_limit int, p_newest int DEFAULT NULL)
 RETURNS TABLE (chat_id bigint, id bigint, marked text) LANGUAGE plpgsql STABLE ROWS 50
-    -- A month at a time, newest first, each by the index of words: one query over all of them takes seconds for a rare
-    -- word, when the planner hopes to meet it soon on the way back in time.
+    -- First the newest messages, each by itself: a word that every twentieth has fills a page there, and by the index of words
+    -- every place that it has in a month would be read. Then a month at a time, newest first, by that index: one query over all of them takes
+    -- seconds for a rare word, when the planner hopes to meet it soon on the way back in time.
     SET enable_seqscan = off SET enable_indexscan = off SET enable_indexonlyscan = off AS $$
 DECLARE
     v_words tsquery := sidestep.search_query(p_text);
     v_query tsquery := v_words && quote_literal(coalesce('C' || p_chat, 'T' || p_tenant))::tsquery;
+    v_first bigint;
     v_left int := p_limit;
     v_found int;
-    v_month record;
+    v_place record;
 BEGIN
     IF v_query IS NULL THEN
         RETURN;
     END IF;
-    FOR v_month IN SELECT m.part FROM sidestep.message_months() m WHERE m.first_id < p_before AND m.end_id > p_from ORDER BY m.first_id DESC LOOP
+    v_first := coalesce(sidestep.newest(p_tenant, p_chat, p_from, p_before, coalesce(p_newest, 1000)), p_before);
+    FOR v_place IN
+        SELECT '(SELECT * FROM sidestep.messages n WHERE n.tenant_id = $3 AND n.id < $4 AND n.id >= $5'
+               || coalesce(' AND n.chat_id = ' || p_chat, '') || ' OFFSET 0)' AS source, v_first AS from_id, p_before AS before_id, NULL::bigint AS month
+         WHERE v_first < p_before
+         UNION ALL
+        SELECT m.part::text, p_from, v_first, m.first_id FROM sidestep.message_months() m WHERE m.first_id < v_first AND m.end_id > p_from
+         ORDER BY month DESC NULLS FIRST
+    LOOP
         -- The "+ 0" keep every other index out. What was never said is no find; it is looked at in the order of the ids.
-        RETURN QUERY EXECUTE format($month$
+        RETURN QUERY EXECUTE format($place$
             SELECT x.chat_id, x.id, ts_headline('sidestep.words', sidestep.spaced(translate("left"(x.text, 65536), E'\x02\x03\x1f', '')), $2,
                                                 E'HighlightAll=true, StartSel="\x02", StopSel="\x03"')
               FROM (SELECT m.chat_id, m.id, m.text, m.author FROM %s m
@@ -131,14 +153,14 @@ BEGIN
                      ORDER BY m.id DESC) x
              WHERE x.author <> 'bot' OR coalesce((SELECT o.status FROM sidestep.outbox o
                      WHERE o.tenant_id = $3 AND o.chat_id = x.chat_id AND o.id = x.id), '') <> 'cancelled'
-             LIMIT $6$month$, v_month.part)
-            USING v_query, v_words, p_tenant, p_before, p_from, v_left, p_without;
+             LIMIT $6$place$, v_place.source)
+            USING v_query, v_words, p_tenant, v_place.before_id, v_place.from_id, v_left, p_without;
         GET DIAGNOSTICS v_found = ROW_COUNT;
         v_left := v_left - v_found;
         EXIT WHEN v_left <= 0;
     END LOOP;
 END $$;
-COMMENT ON FUNCTION sidestep.search IS 'Messages with these words, newest first, in one chat or (null) in all of a tenant''s but some: as they read now, without what was deleted, and without commands. In what is marked the words stand between \x02 and \x03.';
+COMMENT ON FUNCTION sidestep.search IS 'Messages with these words, newest first, in one chat or (null) in all of a tenant''s but some: as they read now, without what was deleted, and without commands. In what is marked the words stand between \x02 and \x03. So many of the newest (null: a thousand) are looked at one by one before the index of words is asked.';
 
 -- Sums ---------------------------------------------------------------------------------------------------
 -- How much was said, without counting it anew each time. Months that are over are counted once, by the daemon, and the

@@ -23,7 +23,7 @@ SEARCH = (
     "SELECT"  # noqa: S608  constants of ours
     + COLUMNS
     + """, f.marked
-  FROM sidestep.search($1, (SELECT sidestep.chat_now($1, $2)), $3, $7, $4, $5, $6) f
+  FROM sidestep.search($1, (SELECT sidestep.chat_now($1, $2)), $3, $7, $4, $5, $6, $8) f
   CROSS JOIN LATERAL (
        SELECT * FROM sidestep.messages n WHERE n.tenant_id = $1 AND n.chat_id = f.chat_id AND n.id = f.id LIMIT 1) m
 """
@@ -40,11 +40,14 @@ _BEFORE, _AFTER = 40, 120
 
 
 class SearchReads:
-    """Search in the messages of one tenant."""
+    """Search in one tenant's messages. So many of the `newest` are looked at one by one before the index of words is
+    asked; None: as the database has it.
+    """
 
-    def __init__(self, source: Source, tenant_id: TenantId) -> None:
+    def __init__(self, source: Source, tenant_id: TenantId, newest: int | None = None) -> None:
         self._source = source
         self._tenant_id = tenant_id
+        self._newest = newest
 
     async def search_messages(
         self,
@@ -65,8 +68,9 @@ class SearchReads:
         if since is not None:
             since_id = (await self._source.fetch(ID_FLOOR, since))[0]["id"]
         rows = await self._source.fetch(
-            SEARCH, self._tenant_id, chat_id, printable(query), since_id, below(before), limit, list(without)
-        )
+            SEARCH, self._tenant_id, chat_id, printable(query), since_id, below(before), limit, list(without),
+            self._newest,
+        )  # fmt: skip
         found = [Find(entry=entry_of(row), excerpt=excerpt_of(row["marked"])) for row in rows]
         return page_of(found, [MessageId(row["id"]) for row in rows], limit)
 

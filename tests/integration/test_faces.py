@@ -378,7 +378,7 @@ async def test_a_search_finds_one_s_own_words_alone(walled: tuple[Database, str,
         assert await connection.fetchval("SELECT id FROM sidestep.find_messages('marzipan')") == own
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.fetch(
-                "SELECT * FROM sidestep.search(1, NULL, 'marzipan', '{}', 0, 9223372036854775807, 10)"
+                "SELECT * FROM sidestep.search(1, NULL, 'marzipan', '{}', 0, 9223372036854775807, 10, 1000)"
             )
     async with connected(nobody) as connection:
         assert await connection.fetchval(find) == 0

@@ -325,11 +325,18 @@ async def test_search_looks_only_at_what_has_the_words(
 ) -> None:
     """By what its months' plans have read: the function itself shows in no plan."""
     before = await fetched(full.db)
-    asked = "SELECT * FROM sidestep.search($1, $2, $3, '{}', 0, $4, 50)"
+    asked = "SELECT * FROM sidestep.search($1, $2, $3, '{}', 0, $4, 50, 0)"
     await full.db.fetch(asked, full.tenant.tenant_id, chat, words, 2**62)
     after = await fetched(full.db)
     assert after["messages_202603_pkey"] == before["messages_202603_pkey"]
     assert 0 < after["words"] - before["words"] <= most
+
+
+async def test_a_common_word_is_found_among_the_newest_messages(full: World) -> None:
+    before = await fetched(full.db)
+    asked = "SELECT * FROM sidestep.search($1, NULL, 'word8', '{}', 0, $2, 5, 1000)"
+    assert len(await full.db.fetch(asked, full.tenant.tenant_id, 2**62)) == 5
+    assert (await fetched(full.db))["words"] == before["words"]
 
 
 async def fetched(db: Database) -> dict[str, int]:

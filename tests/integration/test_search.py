@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -22,8 +23,17 @@ async def world(rollback_db: Database) -> World:
     return await World.open(rollback_db)
 
 
+NEWEST = 0
+
+
+@pytest.fixture(autouse=True, params=[0, 2, 1_000], ids=["by index", "by both", "one by one"])
+def newest(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever way a message is found, it is the same one."""
+    monkeypatch.setattr(sys.modules[__name__], "NEWEST", request.param)
+
+
 def search(world: World) -> SearchReads:
-    return SearchReads(world.db, world.tenant.tenant_id)
+    return SearchReads(world.db, world.tenant.tenant_id, NEWEST)
 
 
 def texts(page: Page[Find]) -> list[str | None]:

@@ -244,15 +244,16 @@ BEGIN
            last_message_id = greatest(v_keep.last_message_id, v_gone.last_message_id),
            last_message_at = greatest(v_keep.last_message_at, v_gone.last_message_at)
      WHERE tenant_id = p_tenant AND chat_id = p_keep;
-    -- What is queued in either is still owed, unless the one that was silent makes both so.
+    -- What is queued in either is still owed, unless the one that was silent makes both so, or a human has spoken in the other
+    -- after what it answers.
     UPDATE sidestep.outbox o SET epoch = s.epoch FROM sidestep.chat_state s
      WHERE o.tenant_id = p_tenant AND o.chat_id = p_keep AND o.status = 'queued' AND o.epoch IS NOT NULL
        AND s.tenant_id = p_tenant AND s.chat_id = p_keep
-       AND NOT s.is_paused AND NOT s.is_excluded AND s.opted_out_at IS NULL;
-    IF NOT FOUND THEN
-        UPDATE sidestep.outbox SET status = 'cancelled', due_at = NULL, error = 'two chats became one, and one of them was silent'
-         WHERE tenant_id = p_tenant AND chat_id = p_keep AND status = 'queued' AND epoch IS NOT NULL;
-    END IF;
+       AND NOT s.is_paused AND NOT s.is_excluded AND s.opted_out_at IS NULL
+       AND o.queued_at > coalesce(s.last_human_at, '-infinity')
+       AND NOT EXISTS (SELECT FROM sidestep.messages q WHERE q.tenant_id = p_tenant AND q.chat_id = p_keep AND q.id = ANY (o.answers)
+                          AND (q.sent_at, q.id) <= (s.last_human_at, coalesce(s.last_human_id, 0)));
+    PERFORM sidestep.drop_answers(p_tenant, ARRAY[p_keep], 'two chats became one, and in the other the bot was silent, or a human spoke');
     DELETE FROM sidestep.chat_state WHERE tenant_id = p_tenant AND chat_id = p_gone;
     UPDATE sidestep.chats SET merged_into = p_keep, contact_id = NULL, updated_at = p_now
      WHERE tenant_id = p_tenant AND (chat_id = p_gone OR merged_into = p_gone);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import asyncpg
 import pytest
@@ -37,7 +37,7 @@ from tests.integration.store_world import (
     typed,
 )
 
-LATER = NOW + timedelta(minutes=10)
+STEPPED_IN, LATER = NOW + timedelta(minutes=1), NOW + timedelta(minutes=10)
 ANA_SWAPPED = Address(jid=ANA.jid, alt=ANA_LID.jid)
 
 
@@ -220,6 +220,28 @@ async def test_what_was_queued_in_either_is_still_owed_and_what_was_sent_keeps_i
         assert await world.outbox.claim(due, LATER, NOW) is Claim.CLAIMED
     await world.outbox.receive(receipt("3EB01", Status.READ, chat=ANA_LID), LATER)
     assert await world.status(sent) is Status.READ
+
+
+@pytest.mark.parametrize("asked", [NOW, NOW + timedelta(minutes=5)], ids=["before", "after"])
+async def test_what_a_human_has_answered_in_the_other_chat_is_owed_no_more(
+    world: World, asked: datetime
+) -> None:
+    phone, lid = await two_chats(world)
+    [question] = await world.record(said("P2", "price?", at=asked), now=asked)
+    await world.record(typed("H1", to=ANA_LID, at=STEPPED_IN), now=STEPPED_IN)
+    async with world.db.transaction() as connection:
+        await connection.execute("SELECT sidestep.resume($1, $2)", world.tenant.tenant_id, lid)
+    asked_at = asked + timedelta(seconds=2)
+    epoch = await world.outbox.epoch(phone)
+    decided = [Decision(message_id=question.message.id, action=Action.KEYWORD_REPLIED)]
+    [answer] = (
+        await world.outbox.answer(
+            phone, epoch, decided, [question.message.id], [Outgoing(text="50")], asked_at
+        )
+        or []
+    )
+    await merge(world)
+    assert await world.status(answer) is (Status.QUEUED if asked > NOW else Status.CANCELLED)
 
 
 async def test_a_send_that_was_under_way_during_the_merge_is_marked_sent(world: World) -> None:

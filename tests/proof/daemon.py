@@ -86,6 +86,11 @@ class Phones(MemoryTransport):
         """What waits at the platform is handed over to us."""
         self._queued, other._queued = other._queued, self._queued
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something waits there for a connection."""
+        return bool(self._queued)
+
     async def run(self, deliver: Deliver) -> None:
         def hand_over(event: TransportEvent) -> None:
             self._daemon.shop.note(event, self._daemon)

@@ -41,9 +41,12 @@ class Judge:
         """By SQL the bot is silent everywhere, or back."""
         self._all_silent = self._shop.next_order() if silent else None
 
-    def rests(self, silent: frozenset[Jid]) -> None:
-        """All has come to rest, and in these chats nothing may be said until somebody does something."""
-        self.silent, self.moved_state, self._all_silent = silent, False, None
+    def rests(self, silent: frozenset[Jid], *, is_over: bool) -> None:
+        """All has come to rest, and in these chats nothing may be said until somebody does something.
+
+        Unless it `is_over`, what somebody has done waits for a connection.
+        """
+        self.silent, self.moved_state, self._all_silent = silent, not is_over, None
         self._rested = self._shop.next_order()
 
     # -- a send --

@@ -448,7 +448,7 @@ class Game(RuleBasedStateMachine):
         judge.assert_nothing_is_answered_twice()
         judge.assert_each_pause_ended_once()
         judge.assert_nothing_was_wrong()
-        judge.rests(await claims.silent_addresses(database, shop.tenant))
+        judge.rests(await claims.silent_addresses(database, shop.tenant), is_over=not shop.phones.is_waiting)
 
     @invariant()
     def no_send_was_wrong(self) -> None:

@@ -183,7 +183,11 @@ class WhatsAppTransport:
         try:
             watch.expect_login()
             life = await link.start(
-                {**watch.handlers, **self._hearing(deliver)}, watch.on_qr, watch.on_qr_over
+                {**watch.handlers, **self._hearing(deliver)},
+                watch.on_qr,
+                watch.on_qr_over,
+                # What has waited comes before "connected", and may name the account by its LID.
+                on_first=lambda: self._people.be(*link.own),
             )
             life.add_done_callback(lambda life: self._on_life_over(watch, life))
             return await watch.ended, watch

@@ -6,10 +6,16 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Literal
 
+from google.protobuf.message import DecodeError
+
 from bot.transports.base import TransportError
 from bot.transports.whatsapp.ids import device_to_proto
 from bot.transports.whatsapp.library import Neonize
 from bot.transports.whatsapp.threads import GoCalls
+
+MESSAGE = 17
+"""neonize's number for the event of a message."""
+_VARINT, _FIXED_64, _LENGTH_DELIMITED = 0, 1, 2
 
 _FULL_HISTORY_DAYS = 365
 # Go may log through a client's callbacks long after its stop; collected, they would be a call into freed memory.
@@ -59,6 +65,61 @@ def hear_login_status(client: Any, loop: asyncio.AbstractEventLoop, on_status: C
         loop.call_soon_threadsafe(on_status, ctypes.string_at(status).decode(errors="replace"))
 
     client._NewAClient__onLoginStatus = from_go
+
+
+def hear_unreadable(
+    neonize: Neonize,
+    client: Any,
+    loop: asyncio.AbstractEventLoop,
+    on_unreadable: Callable[[str, Any], None],
+) -> None:
+    """Python's protobuf refuses what is nested 100 deep, such as 34 quotes of quotes, and neonize loses such events.
+
+    `on_unreadable` gets the event's name and, of a message, all but its content.
+    """
+    execute, kinds = client.event.execute, neonize.async_events.INT_TO_EVENT
+
+    def guarded(uuid: int, binary: int, size: int, code: int) -> None:
+        try:
+            execute(uuid, binary, size, code)
+        except DecodeError:
+            kind = kinds[code]
+            told = _without_content(kind, ctypes.string_at(binary, size)) if code == MESSAGE else None
+            loop.call_soon_threadsafe(on_unreadable, kind.__name__, told)
+
+    client.event.execute = guarded
+
+
+def _without_content(kind: Any, data: bytes) -> Any:
+    """The event of a message, with a placeholder for what it says."""
+    kept, content = (
+        kind(),
+        {field.number for field in kind.DESCRIPTOR.fields if field.name in ("Message", "Raw")},
+    )
+    at = 0
+    while at < len(data):
+        start = at
+        tag, at = _varint(data, at)
+        if (wire := tag & 7) == _LENGTH_DELIMITED:
+            length, at = _varint(data, at)
+            at += length
+        elif wire == _VARINT:
+            _, at = _varint(data, at)
+        else:
+            at += 8 if wire == _FIXED_64 else 4
+        if tag >> 3 not in content:
+            kept.MergeFromString(data[start:at])
+    kept.Message.placeholderMessage.SetInParent()
+    return kept
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value, at, shift = value | (byte & 0x7F) << shift, at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
 
 
 def _replace_calls(client: Any, calls: GoCalls) -> None:

@@ -65,10 +65,21 @@ class Link:
         return self._name
 
     async def start(
-        self, handlers: Handlers, on_qr: Callable[[str], None], on_qr_over: Callable[[str], None]
+        self,
+        handlers: Handlers,
+        on_qr: Callable[[str], None],
+        on_qr_over: Callable[[str], None],
+        *,
+        on_first: Callable[[], None] = lambda: None,
     ) -> "asyncio.Task[None]":
-        """Connects. The task ends when the client cannot start; its error is neonize's."""
-        clients.hear_login_status(self._client, asyncio.get_running_loop(), on_qr_over)
+        """Connects. The task ends when the client cannot start; its error is neonize's.
+
+        `on_first` comes before the first event but QR codes: from then on `own` is known.
+        """
+        self._on_first = on_first
+        loop = asyncio.get_running_loop()
+        clients.hear_login_status(self._client, loop, on_qr_over)
+        clients.hear_unreadable(self._neonize, self._client, loop, self._on_unreadable)
         for name, handler in handlers.items():
             self._client.event(getattr(self._neonize.events, name))(self._hearing(name, handler))
         self._client.qr(self._hearing("QR", lambda code: on_qr(code.decode())))
@@ -82,14 +93,23 @@ class Link:
             self._heard_at = time.monotonic()
             if self._closed:
                 return
-            self._is_heard, self._in_go = True, self._in_go or name != "QR"
+            is_first = name != "QR" and not self._in_go
+            self._is_heard, self._in_go = True, self._in_go or is_first
             self._calls.started()
             try:
+                if is_first:
+                    self._on_first()
                 handler(event)
             except Exception as exc:  # noqa: BLE001 - neonize would lose it without a word
                 _log.error("whatsapp_event_failed", account=self._name, event_type=name, exc_info=exc)
 
         return on_event
+
+    def _on_unreadable(self, name: str, salvaged: Any) -> None:
+        _log.error("whatsapp_event_unreadable", account=self._name, event_type=name)
+        handler = self._client.event.list_func.get(clients.MESSAGE)
+        if salvaged is not None and handler is not None:
+            asyncio.get_running_loop().create_task(handler(self._client, salvaged))
 
     @property
     def own(self) -> tuple[Jid | None, Jid | None]:

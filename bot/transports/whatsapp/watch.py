@@ -176,6 +176,8 @@ class Watch:
         # The login was taken, and what had waited is here. But "connected" comes only after two questions of the
         # library's own, which it awaits for 75 seconds each: nobody is left unanswered for so long over them.
         if not self._state.is_connected:
+            if self._let_in is not None:
+                self._let_in.cancel()
             wait = self._patience.let_in.total_seconds()
             self._let_in = self._loop.call_later(wait, self._on_connected, None)
 

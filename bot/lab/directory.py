@@ -61,8 +61,10 @@ class Directory:
 
     def register(self, number: str, lid: str, name: str) -> Account:
         user = number.removeprefix("+")
-        if not user.isdecimal() or user in self._accounts:
-            raise LabError("an account needs a phone number of its own, as +5511…")
+        if not (number.startswith("+") and user.isascii() and user.isdecimal()):
+            raise LabError(f"{number!r} is no phone number: write it with + and the country code, as +5511…")
+        if user in self._accounts:
+            raise LabError(f"{number} is somebody's already: every account needs a number of its own")
         account = Account(phone=Jid(user, PHONE), lid=Jid(lid, LID), name=name)
         self._accounts[user] = self._accounts[lid] = account
         return account

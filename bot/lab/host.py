@@ -4,12 +4,14 @@
 after the dashes are those of `sidestep`.
 """
 
+import ipaddress
 import os
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from bot.lab.errors import LabError
-from bot.lab.trust import CERTIFICATE_VARIABLE, ROOT_VARIABLE, adopt
+from bot.lab.trust import CERTIFICATE_VARIABLE, PROXY_VARIABLE, ROOT_VARIABLE, adopt
 
 
 def trust_the_lab() -> None:
@@ -18,7 +20,18 @@ def trust_the_lab() -> None:
         certificate, root = Path(os.environ[CERTIFICATE_VARIABLE]), bytes.fromhex(os.environ[ROOT_VARIABLE])
     except (KeyError, ValueError) as exc:
         raise LabError("no lab to trust: the environment has to come from Lab.child_environment()") from exc
+    if not _is_on_this_machine(os.environ.get(PROXY_VARIABLE, "")):
+        raise LabError(
+            f"{PROXY_VARIABLE} does not lead to a lab on this machine: it has to come from Lab.child_environment()"
+        )
     adopt(certificate, root)
+
+
+def _is_on_this_machine(proxy: str) -> bool:
+    try:
+        return ipaddress.ip_address(urlsplit(proxy).hostname or "").is_loopback
+    except ValueError:
+        return False
 
 
 def main() -> None:

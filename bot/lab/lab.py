@@ -39,6 +39,7 @@ class Lab:
 
     async def stop(self) -> None:
         """Cuts all clients. Raises what went wrong in the lab itself meanwhile."""
+        self._server.stopped = True
         await self._proxy.stop()
         if self._proxy.failures:
             failures = self._proxy.failures
@@ -84,7 +85,7 @@ class Lab:
             **os.environ,
             trust.ROOT_VARIABLE: self._trust.noise_root.public.hex(),
             trust.CERTIFICATE_VARIABLE: str(self._trust.certificate.file),
-            "SIDESTEP__WHATSAPP__PROXY": self.proxy_url,
+            trust.PROXY_VARIABLE: self.proxy_url,
         }
 
     def owner(self, number: str, *, name: str = "Dona", shares_key: bool = True) -> Owner:

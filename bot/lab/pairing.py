@@ -68,6 +68,7 @@ class Pairing:
     def __init__(self) -> None:
         self.refs = _REFS
         self._offers: list[Offer] = []
+        self._linked: set[bytes] = set()
 
     def offer(self, connection: Connection) -> None:
         keys = connection.hello.registration
@@ -126,11 +127,16 @@ class Pairing:
             raise ProtocolError("a device answers with the index of another key than it was given")
         device = LinkedDevice(offer.taken_by, number, connection.hello.noise_key, offer.keys)
         offer.taken_by.devices[number] = device
+        self._linked.add(device.noise_key)
         devicelist.announce(device.account, new=number)
         self.withdraw(connection)
         # The client has to log in anew with what it has just become.
         connection.send(Node("stream:error", {"code": "515"}))
         offer.linked.set_result(device)
+
+    def has_linked(self, noise_key: bytes) -> bool:
+        """Whether this was ever the key of a device that was linked here, be it unlinked by now."""
+        return noise_key in self._linked
 
     def withdraw(self, connection: Connection) -> None:
         """Its refs are worth nothing once a client is gone or linked."""

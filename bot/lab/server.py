@@ -11,6 +11,7 @@ from bot.lab.connection import Connection, Identity
 from bot.lab.devicelist import participant_hash
 from bot.lab.directory import Account, Directory
 from bot.lab.door import Door
+from bot.lab.errors import ProtocolError
 from bot.lab.faults import Faults
 from bot.lab.files import FileServer
 from bot.lab.groups import Groups
@@ -41,6 +42,7 @@ class Stanza:
 class Server:
     def __init__(self, trust: Trust) -> None:
         self.directory = Directory()
+        self.stopped = False
         self.owners: list[Account] = []  # whom a customer means who does not say to whom
         self.groups = Groups()
         self.post = PostOffice(self.directory, self.groups)
@@ -100,6 +102,12 @@ class Server:
     async def _log_in(self, connection: Connection) -> None:
         device = self._known(connection)
         if device is None:
+            if not self.pairing.has_linked(connection.hello.noise_key):
+                # No 401: the client would delete a session that belongs to WhatsApp, or to another lab.
+                raise ProtocolError(
+                    f"+{connection.hello.user} logs in and was never linked in this lab: give the client a store of "
+                    "its own, by SIDESTEP__DATABASE__DIR or DATABASE_URL"
+                )
             await self._refuse(connection, Node("failure", {"reason": "401"}))
             return
         if failure := self.door.failure(device.account):

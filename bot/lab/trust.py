@@ -25,6 +25,8 @@ from bot.transports.whatsapp.library import undisturbed
 
 # How a lab of another process says whom to trust.
 ROOT_VARIABLE, CERTIFICATE_VARIABLE = "WHATSAPP_LAB_ROOT", "WHATSAPP_LAB_CERTIFICATE"
+# And where it is: the daemon's own setting, without which it would dial WhatsApp.
+PROXY_VARIABLE = "SIDESTEP__WHATSAPP__PROXY"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

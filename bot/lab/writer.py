@@ -198,7 +198,19 @@ class Writer(ABC):
         """Whose phone hears it."""
 
     def _whom(self, to: Reader | Group | None) -> Account | Group:
-        return to if isinstance(to, Group) else self._person(to)
+        """Raises LabError where nobody could get it: it would be waited for in vain."""
+        if self._server.stopped:
+            raise LabError("this lab is stopped")
+        if isinstance(to, Group):
+            if self._server.groups.find(to.jid) is not to or self.account not in to.members:
+                raise LabError(f"{self.account.number} is no member of {to}")
+            return to
+        if isinstance(to, str):
+            raise LabError(f"{to!r} is a number: name the person, as lab.customer and lab.owner return them")
+        account = self._person(to)
+        if self._server.directory.find(account.lid) is not account:
+            raise LabError(f"{account.number} belongs to another lab")
+        return account
 
     def _author(self, heard: Heard) -> Account:
         for account in self._server.directory:

@@ -38,3 +38,13 @@ async def test_of_a_number_without_whatsapp_nothing_is_known(lab: Lab, client: B
     answers = await client.api.get_user_info(build_jid(NOBODY))
     assert [len(answer.UserInfo.Devices) for answer in answers] == [0]
     assert lab.unanswered == []
+
+
+async def test_a_number_has_its_lid_and_a_lid_its_number(
+    lab: Lab, client: BotClient, customer: Customer
+) -> None:
+    phone, lid = build_jid(customer.account.phone.user), build_jid(customer.account.lid.user, "lid")
+    await client.api.get_user_info(phone)
+    assert (await client.api.get_lid_from_pn(phone)).User == customer.account.lid.user
+    assert (await client.api.get_pn_from_lid(lid)).User == customer.account.phone.user
+    assert lab.unanswered == []

@@ -190,3 +190,26 @@ async def test_a_send_without_acknowledgement_is_unknown_until_a_receipt_comes(
     assert (shown.status, shown.external_id, shown.inferred) == (DELIVERED, answer.id, True)
     assert [heard.id for heard in customer.heard].count(answer.id) == 1
     await bot.stop()
+
+
+async def test_receipts_of_an_outage_come_after_it(lab_bot: LabBot, lab: Lab, customer: Customer) -> None:
+    question, answer = await answered(lab_bot, customer)
+    async with lab.outage():
+        await customer.delivered(answer)
+        await customer.read(answer)
+    await lab_bot.moves(READ, external_id=answer)
+    shown = await lab_bot.reply_to(question)
+    assert (shown.status, shown.delivered_at is not None) == (READ, True)
+
+
+async def test_receipts_that_whatsapp_brings_twice_and_the_wrong_way_round(
+    lab_bot: LabBot, lab: Lab, customer: Customer
+) -> None:
+    question, answer = await answered(lab_bot, customer)
+    with lab.duplicates(), lab.reorders():
+        await customer.delivered(answer)
+        await customer.read(answer)
+    await lab_bot.moves(READ, external_id=answer)
+    await answered(lab_bot, customer)
+    assert (await lab_bot.reply_to(question)).status is READ
+    assert statuses(lab_bot) == [SENT, READ, SENT]

@@ -422,7 +422,8 @@ class Game(RuleBasedStateMachine):
         for jid in PEOPLE[who]:
             if (chat_id := await store.chat_at(jid)) is not None:
                 self.judge.moved_state = True
-                await store.speak(chat_id, Outgoing(text=LINE), now)
+                # What was asked for is known by its text.
+                await store.speak(chat_id, Outgoing(text=f"it is me, at a desk {self.next_count()}"), now)
                 await self.a_line_is_in_the_store(who, chat_id)
                 return
 

@@ -1,5 +1,6 @@
 """The real neonize, driven without the daemon: what it was told, and its calls; a thin wall, no behaviour."""
 
+import asyncio
 import uuid
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from neonize.aioze.events import (
 from neonize.events import UndecryptableMessageEv
 
 from bot.lab.timeline import PATIENCE, Timeline
-from bot.transports.whatsapp import library
-from bot.transports.whatsapp.threads import DaemonThreads, GoCalls, stop_client
+from bot.transports.whatsapp import clients, library
+from bot.transports.whatsapp.threads import DaemonThreads, GoCalls
 
 library.load()  # mends what neonize declares wrongly
 
@@ -66,6 +67,8 @@ class BotClient:
             self.api.event(event)(self._note)
 
     async def connect(self) -> None:
+        clients.hear_login_status(self.api, self._calls, asyncio.get_running_loop(), lambda _: None)
+        clients.hear_first_word(self.api, self._calls)
         await self.api.connect(ProxySettings(self._proxy_url))
 
     async def connected(self, *, within: float = PATIENCE) -> None:
@@ -87,9 +90,9 @@ class BotClient:
         )
 
     async def stop(self) -> None:
-        self._calls.retire(self.api.uuid)
+        self._calls.retire()
         threads = DaemonThreads("bare-stop", 1)
-        await threads.call(stop_client, gocode, self.api.uuid)
+        await threads.call(self._calls.stop, self.api.uuid)
         threads.finish()
         self.api._stop_finalizer.detach()  # It would stop this client again, whatever else Go is doing then.
 
@@ -98,7 +101,6 @@ class BotClient:
         self.qr_codes.note(code.decode())
 
     async def _note(self, _: Any, event: Any) -> None:
-        self._calls.started()
         if isinstance(event, MessageEv) and event.Info.Category != "peer":
             self.messages.note(event)
         elif isinstance(event, ReceiptEv):

@@ -4,6 +4,8 @@ import asyncio
 import threading
 from collections.abc import Callable
 
+import pytest
+
 from bot.transports.whatsapp.threads import GoCalls, gate
 
 
@@ -30,15 +32,35 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_a_client_that_go_learns_of_after_its_stop_is_stopped_then() -> None:
+def on_a_thread(call: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    return thread
+
+
+async def test_a_client_that_is_stopped_while_it_connects_is_stopped_when_go_has_looked_it_up() -> None:
     go = Go()
     calls = GoCalls(go, "test")
     life = calls.Neonize(b"shop")
     await until(lambda: go.started == [b"shop"])
-    calls.retire(b"shop")
+    calls.retire()
     # Nobody waits for Go, which may show QR codes without end.
     assert await life == b""
+    stopping = on_a_thread(lambda: calls.stop(b"shop"))
+    stopping.join(0.05)
     assert go.stopped == []
+    calls.started()
+    await until(lambda: go.stopped == [b"shop"])
+    go.goes_on.set()
+
+
+async def test_a_client_whose_start_fails_is_stopped_then() -> None:
+    go = Go()
+    calls = GoCalls(go, "test")
+    calls.Neonize(b"shop")
+    await until(lambda: go.started == [b"shop"])
+    calls.retire()
+    on_a_thread(lambda: calls.stop(b"shop"))
     go.goes_on.set()
     await until(lambda: go.stopped == [b"shop"])
 
@@ -49,8 +71,34 @@ async def test_a_client_that_is_stopped_while_it_waits_for_the_others_is_never_s
     others = gate.change()
     life = calls.Neonize(b"shop")
     await until(lambda: gate._waiting == 1)
-    calls.retire(b"shop")
+    calls.retire()
+    on_a_thread(lambda: calls.stop(b"shop"))
     gate.leave(others)
     await life
     await until(lambda: go.stopped == [b"shop"])
     assert go.started == []
+
+
+async def test_who_has_been_linked_is_looked_up_while_nobody_starts_or_stops() -> None:
+    calls = GoCalls(Go(), "test")
+    others = gate.change()
+    linked = on_a_thread(lambda: calls.after_qr(is_linked=True))
+    linked.join(0.05)
+    assert linked.is_alive()
+    gate.leave(others)
+    await until(lambda: not linked.is_alive())
+    calls.started()
+    assert gate._inside() == []
+
+
+@pytest.mark.parametrize("is_linked", [True, False])
+async def test_go_never_looks_up_who_has_been_stopped_or_cannot_be_linked(is_linked: bool) -> None:
+    go = Go()
+    calls = GoCalls(go, "test")
+    if is_linked:
+        calls.retire()
+    back_in_go = on_a_thread(lambda: calls.after_qr(is_linked=is_linked))
+    on_a_thread(lambda: calls.stop(b"shop"))
+    await until(lambda: go.stopped == [b"shop"])
+    back_in_go.join(0.05)
+    assert back_in_go.is_alive()

@@ -13,8 +13,8 @@ from bot.transports.whatsapp.ids import device_to_proto
 from bot.transports.whatsapp.library import Neonize
 from bot.transports.whatsapp.threads import GoCalls
 
-MESSAGE = 17
-"""neonize's number for the event of a message."""
+# neonize's numbers for these events.
+_ME, MESSAGE = 0, 17
 _VARINT, _FIXED_64, _LENGTH_DELIMITED = 0, 1, 2
 
 _FULL_HISTORY_DAYS = 365
@@ -58,13 +58,29 @@ def _shown_as(neonize: Neonize, history: HistoryDepth) -> Any:
     )
 
 
-def hear_login_status(client: Any, loop: asyncio.AbstractEventLoop, on_status: Callable[[str], None]) -> None:
+def hear_login_status(
+    client: Any, calls: GoCalls, loop: asyncio.AbstractEventLoop, on_status: Callable[[str], None]
+) -> None:
     """Neonize drops it, yet it is all that tells of a connection lost, or refused, while a QR is shown."""
 
     def from_go(_uuid: int, status: int) -> None:
-        loop.call_soon_threadsafe(on_status, ctypes.string_at(status).decode(errors="replace"))
+        told = ctypes.string_at(status).decode(errors="replace")
+        loop.call_soon_threadsafe(on_status, told)
+        calls.after_qr(is_linked=told == "success")
 
     client._NewAClient__onLoginStatus = from_go
+
+
+def hear_first_word(client: Any, calls: GoCalls) -> None:
+    """Go tells who the client is once it has looked it up, before all events."""
+    execute = client.event.execute
+
+    def from_go(uuid: int, binary: int, size: int, code: int) -> None:
+        execute(uuid, binary, size, code)
+        if code == _ME:
+            calls.started()
+
+    client.event.execute = from_go
 
 
 def hear_unreadable(

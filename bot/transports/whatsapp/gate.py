@@ -2,8 +2,8 @@
 
 neonize keeps its clients in plain Go maps, and Go aborts the process when one thread looks into a map while
 another changes it. A client's start and its stop change them; every other call looks its client up as its
-first step, which takes nanoseconds, and may then last for minutes. So whoever is inside counts only until it
-must long be done with the maps.
+first step, which takes nanoseconds, and may then last for minutes, and so does a client that has just been linked.
+So whoever is inside counts only until it must long be done with the maps.
 """
 
 import math
@@ -24,7 +24,7 @@ class Pass:
 
 
 class Gate:
-    """`looking`, `change` and `wait` block the calling thread, which must not be the event loop's."""
+    """`looking`, `look`, `change` and `wait` block the calling thread, which must not be the event loop's."""
 
     def __init__(self) -> None:
         self._moved = threading.Condition()
@@ -41,16 +41,20 @@ class Gate:
     @contextmanager
     def looking(self) -> Iterator[None]:
         """Around a whole call that looks a client up."""
-        with self._moved:
-            self._wait_for(self._is_open)
-            mine = _enter(self._looking, _LOOK_SECONDS)
+        mine = self.look()
         try:
             yield
         finally:
             self.leave(mine)
 
+    def look(self) -> Pass:
+        """As `looking`, to the end of which the Pass must be given back."""
+        with self._moved:
+            self._wait_for(self._is_open)
+            return _enter(self._looking, _LOOK_SECONDS)
+
     def look_now(self) -> Pass | None:
-        """As `looking`, to the end of which the Pass must be given back; None where it would have to wait."""
+        """As `look`; None where it would have to wait."""
         with self._moved:
             return _enter(self._looking, _LOOK_SECONDS) if self._is_open() else None
 

@@ -12,7 +12,7 @@ from bot.transports.whatsapp import clients, outcome
 from bot.transports.whatsapp.clients import HistoryDepth
 from bot.transports.whatsapp.ids import parse_jid, server_of, to_jid, to_proto
 from bot.transports.whatsapp.library import Neonize, redacted
-from bot.transports.whatsapp.threads import DaemonThreads, GoCalls, disconnect_client, stop_client
+from bot.transports.whatsapp.threads import DaemonThreads, GoCalls, disconnect_client
 from storage.models import LID_SERVER, Jid
 
 _log = structlog.get_logger(__name__)
@@ -78,8 +78,9 @@ class Link:
         """
         self._on_first = on_first
         loop = asyncio.get_running_loop()
-        clients.hear_login_status(self._client, loop, on_qr_over)
+        clients.hear_login_status(self._client, self._calls, loop, on_qr_over)
         clients.hear_unreadable(self._neonize, self._client, loop, self._on_unreadable)
+        clients.hear_first_word(self._client, self._calls)
         for name, handler in handlers.items():
             self._client.event(getattr(self._neonize.events, name))(self._hearing(name, handler))
         self._client.qr(self._hearing("QR", lambda code: on_qr(code.decode())))
@@ -91,11 +92,12 @@ class Link:
         async def on_event(_client: Any, event: Any) -> None:
             # No await in here: neonize starts handlers in the order of their events, then lets them run side by side.
             self._heard_at = time.monotonic()
+            if name == "QR":
+                self._calls.started()
             if self._closed:
                 return
             is_first = name != "QR" and not self._in_go
             self._is_heard, self._in_go = True, self._in_go or is_first
-            self._calls.started()
             try:
                 if is_first:
                     self._on_first()
@@ -294,10 +296,8 @@ class Link:
         if self._stopped:
             return
         self._stopped = True
-        self._calls.retire(self._client.uuid)
-        await asyncio.wait(
-            [self._stopping.call(stop_client, self._neonize.go, self._client.uuid)], timeout=_STOP_SECONDS
-        )
+        self._calls.retire()
+        await asyncio.wait([self._stopping.call(self._calls.stop, self._client.uuid)], timeout=_STOP_SECONDS)
         self._stopping.finish()
         if self._life is not None:
             await asyncio.wait([self._life], timeout=_STOP_SECONDS)

@@ -114,11 +114,6 @@ _START_SECONDS = 3.0
 _FILES = ("Upload", "DownloadAny")
 
 
-def stop_client(go: Any, uuid: bytes) -> None:
-    with gate.changing():
-        go.Stop(uuid)
-
-
 def disconnect_client(go: Any, uuid: bytes) -> None:
     with gate.looking():
         go.Disconnect(uuid)
@@ -139,7 +134,10 @@ class GoCalls:
         self._others = DaemonThreads(f"{name}-call", 4)
         self._lived: asyncio.Future[Any] | None = None
         self._entered: Pass | None = None
-        self._retired: bytes | None = None
+        # Not while Go may still come to look the client up by itself: it aborts the process where that is gone by then.
+        self._settled = threading.Event()
+        self._settled.set()
+        self._is_retired = False
 
     @property
     def sending(self) -> bool:
@@ -156,24 +154,48 @@ class GoCalls:
         if self.sending:
             await self._sends.call(lambda: None)
         if not gate.is_open:
-            if self._retired is not None:
+            if self._is_retired:
                 raise NotConnected("the client has been stopped")
             await self._others.call(gate.wait)
 
     def started(self) -> None:
-        """The client has said its first word."""
+        """The client has said a word, by which it must have been looked up. From any thread."""
         if self._entered is not None:
             gate.leave(self._entered)
+        self._settled.set()
 
-    def retire(self, uuid: bytes) -> None:
+    def after_qr(self, *, is_linked: bool) -> None:
+        """On Go's thread, when the QR codes are over: Go looks the client up as soon as this returns.
+
+        It does not return where the client has been stopped, for which Go would abort the process, nor where it will
+        never be linked, for which Go would look ten times a second for ever.
+        """
+        if is_linked:
+            self._settled.clear()
+            self._entered = gate.look()
+            if not self._is_retired:
+                return
+        self.started()
+        threading.Event().wait()
+
+    def retire(self) -> None:
         """No more calls; what is running goes on, and nobody waits for the end of the client's life."""
-        self._retired = uuid
+        self._is_retired = True
         for threads in (self._life, self._sends, self._files, self._others):
             threads.close()
         # During the QR phase Go's call never returns. Cancelled, neonize would stop the client on the
         # loop's own thread, which can take as long as WhatsApp does not answer.
         if self._lived is not None and not self._lived.done():
             self._lived.set_result(b"")
+
+    def stop(self, uuid: bytes) -> None:
+        """Takes a retired client out of Go. Blocks, for as long as it or another one is starting."""
+        while True:
+            self._settled.wait()
+            with gate.changing():
+                if self._settled.is_set():
+                    self._go.Stop(uuid)
+                    return
 
     def __getattr__(self, name: str) -> Callable[..., asyncio.Future[Any]]:
         if name == "Neonize":
@@ -212,11 +234,9 @@ class GoCalls:
     def _live(self, *arguments: Any) -> Any:
         self._entered = gate.change(at_most=_START_SECONDS)
         try:
-            if self._retired is not None:
+            if self._is_retired:
                 return b""  # stopped while it waited for the others
+            self._settled.clear()
             return self._go.Neonize(*arguments)
         finally:
-            gate.leave(self._entered)
-            # A stop that came before Go knew the client had nothing to stop: it would stay connected, unheard.
-            if self._retired is not None:
-                stop_client(self._go, self._retired)
+            self.started()

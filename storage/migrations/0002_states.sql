@@ -46,10 +46,10 @@ LANGUAGE sql AS $$
 $$;
 COMMENT ON FUNCTION sidestep.cancel_queued IS 'Drops the bot''s replies in a chat that have not left yet.';
 
--- Nothing is said that was begun before a human's line or a pause; but nobody has answered what it was to answer, nor what
--- customers wrote after a line that comes late. That asks again, as an event of its own beside the first, unless a part of its
--- answer has left: at once where the bot may speak; in a pause it is left to resume_mode, as is what comes in it.
-CREATE FUNCTION sidestep.drop_answers(p_tenant bigint, p_chats bigint[], p_why text) RETURNS void
+-- Nothing is said that was begun before a human's line or a pause; but nobody has answered what it was to answer. That has an
+-- event of its own beside the first, unless a part of its answer has left. What was written after a human's line, which may
+-- be late, asks again; by a pause it is decided at once as what comes in it, and left to resume_mode.
+CREATE FUNCTION sidestep.drop_answers(p_tenant bigint, p_chats bigint[], p_why text, p_paused_at timestamptz DEFAULT NULL) RETURNS void
 LANGUAGE sql AS $$
     WITH cancelled AS (
         UPDATE sidestep.outbox o SET status = 'cancelled', due_at = NULL, error = p_why
@@ -57,18 +57,19 @@ LANGUAGE sql AS $$
          WHERE s.tenant_id = p_tenant AND s.chat_id = ANY (p_chats) AND o.tenant_id = p_tenant AND o.chat_id = s.chat_id
            AND o.status = 'queued' AND o.sent_at IS NULL AND o.epoch <> s.epoch
         RETURNING o.chat_id, o.answers, o.is_command_answer)
-    INSERT INTO sidestep.decisions (tenant_id, chat_id, message_id, event_type)
-    SELECT DISTINCT m.tenant_id, m.chat_id, m.id, 'back:' || s.epoch
+    INSERT INTO sidestep.decisions (tenant_id, chat_id, message_id, event_type, action_taken, detail, decided_at)
+    SELECT DISTINCT m.tenant_id, m.chat_id, m.id, 'back:' || s.epoch,
+           CASE WHEN p_paused_at IS NOT NULL THEN 'ignored_paused' END, CASE WHEN p_paused_at IS NOT NULL THEN p_why END, p_paused_at
       FROM cancelled c CROSS JOIN unnest(c.answers) a (id)
       JOIN sidestep.chat_state s ON s.tenant_id = p_tenant AND s.chat_id = c.chat_id
       JOIN sidestep.messages m ON m.tenant_id = p_tenant AND m.chat_id = c.chat_id AND m.id = a.id
      WHERE NOT c.is_command_answer AND m.deleted_at IS NULL
-       AND (s.last_human_at IS NULL OR (m.sent_at, m.id) > (s.last_human_at, coalesce(s.last_human_id, 0)))
+       AND ((s.last_human_at IS NULL AND p_paused_at IS NOT NULL) OR (m.sent_at, m.id) > (s.last_human_at, coalesce(s.last_human_id, 0)))
        AND NOT EXISTS (SELECT FROM sidestep.outbox o
                         WHERE o.tenant_id = p_tenant AND o.chat_id = c.chat_id AND o.id > a.id AND a.id = ANY (o.answers)
                           AND o.status IN ('sending', 'sent', 'delivered', 'read', 'unknown'))
 $$;
-COMMENT ON FUNCTION sidestep.drop_answers IS 'These chats have another epoch by now: drops the bot''s replies of an older one that have not left yet, and has what they answer ask again, but for what was written before the human''s last line.';
+COMMENT ON FUNCTION sidestep.drop_answers IS 'These chats have another epoch by now: drops the bot''s replies of an older one that have not left yet; what they answer asks again or, where it is a pause that drops them, is left to resume_mode, but for what was written before the human''s last line.';
 
 -- Pauses -------------------------------------------------------------------------------------------------
 
@@ -89,7 +90,7 @@ BEGIN
            paused_at = CASE WHEN v_after <> 'active' THEN p_now END, paused_until = CASE WHEN v_after <> 'active' THEN p_until END
      WHERE tenant_id = p_tenant AND chat_id = p_chat;
     IF v_after <> 'active' THEN
-        PERFORM sidestep.drop_answers(p_tenant, ARRAY[p_chat], 'paused: ' || v_after);
+        PERFORM sidestep.drop_answers(p_tenant, ARRAY[p_chat], 'paused: ' || v_after, p_now);
     END IF;
     RETURN v_after;
 END $$;

@@ -289,7 +289,7 @@ BEGIN
            failed_at = CASE WHEN p_status = 'failed' THEN p_at END, overlapped = overlapped OR p_overlapped
      WHERE tenant_id = p_tenant AND chat_id = sidestep.chat_now(p_tenant, p_chat) AND id = p_id AND status IN ('queued', 'sending');
     IF p_status = 'queued' THEN
-        -- A human who spoke while it was claimed, or a pause, has found nothing to drop.
+        -- A human who spoke while it was claimed has found nothing to drop.
         PERFORM sidestep.drop_answers(p_tenant, ARRAY[sidestep.chat_now(p_tenant, p_chat)], 'the bot may no longer speak in this chat');
     END IF;
 END $$;

@@ -119,7 +119,7 @@ class Judge:
 
     def _is_called_back(self, to: Jid, line: Line) -> bool:
         """Whether the bot was called back to the chat after this line: by another process, or by the owner, whose
-        command counts from when it was written, too.
+        command counts from when it was written, too. A line that left its time alone may be of the same moment.
         """
         if any(order > line.order and is_chat_of(who, to) for order, who in self._called_back):
             return True
@@ -131,7 +131,7 @@ class Judge:
         return any(
             seen.order > line.order
             or seen.event.sent_at > line.at
-            or (line.by is not seen.by and seen.event.sent_at == line.at)
+            or (seen.event.sent_at == line.at and (line.by is not seen.by or line.external_id is None))
             for seen in resumes
         )
 

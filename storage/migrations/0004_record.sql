@@ -174,7 +174,7 @@ COMMENT ON FUNCTION sidestep.hear_live IS 'What the past has told comes live: it
 
 -- The messages are not looked at where nothing of the batch has changed any, and no repeat is looked for where there is none:
 -- such a look costs most, and planned while there are few messages it reads them all. Nor does a batch without a human's word
--- or a payload pay for them: each statement that is left out is a tenth of what one message alone costs.
+-- or a payload pay for them: for one message alone their number is a good part of its cost.
 CREATE FUNCTION sidestep.record(p_tenant bigint, p_account bigint, p_channel text, p_now timestamptz,
     p_jid text[], p_sender text[], p_device int[], p_external_id text[], p_author text[], p_type text[], p_is_group boolean[],
     p_text text[], p_reply_to text[], p_addressed boolean[], p_command text[], p_sent_at timestamptz[], p_raw text[],

@@ -119,8 +119,8 @@ COMMENT ON FUNCTION sidestep.newest IS 'The id of the first of the newest messag
 CREATE FUNCTION sidestep.search(p_tenant bigint, p_chat bigint, p_text text, p_without bigint[], p_from bigint, p_before bigint, p_limit int, p_newest int DEFAULT NULL)
 RETURNS TABLE (chat_id bigint, id bigint, marked text) LANGUAGE plpgsql STABLE ROWS 50
     -- First the newest messages, each by itself: a word that every twentieth has fills a page there, and by the index of words
-    -- every place that it has in a month would be read. Then a month at a time, newest first, by that index: one query over all of them takes
-    -- seconds for a rare word, when the planner hopes to meet it soon on the way back in time.
+    -- every place that it has in a month would be read. Then a month at a time, newest first, by that index: one query over
+    -- all of them takes seconds for a rare word, when the planner hopes to meet it soon on the way back in time.
     SET enable_seqscan = off SET enable_indexscan = off SET enable_indexonlyscan = off AS $$
 DECLARE
     v_words tsquery := sidestep.search_query(p_text);

@@ -16,7 +16,7 @@ from tests.conftest import until
 from tests.lab.bot_client import BotClient
 from tests.lab.lab_bot import LabBot
 from tests.lab.test_lab_appstate import is_told_a_name
-from tests.lab.transport_bot import TransportBot, make_session_schema, now
+from tests.lab.transport_bot import TransportBot, get_two_ticks, make_session_schema, now
 
 pytestmark = pytest.mark.lab
 
@@ -157,10 +157,7 @@ async def test_without_a_name_messages_ticks_and_typing_work_all_the_same(empty_
     bot = TransportBot(empty_dsn, lab)
     await bot.pair(owner)
     customer.watches(owner)
-    await customer.says("oi")
-    await bot.message("oi")
-    message_id = await customer.says("ei")
-    assert (await customer.sees_receipt(message_id)).kind == "delivered"
+    await get_two_ticks(customer)
     await bot.transport.set_typing(Jid(customer.lid), True)
     await customer.sees_typing()
     await bot.says(customer.lid, "olá")

@@ -14,7 +14,7 @@ from bot.lab.people import Customer, Owner
 from bot.lab.timeline import PATIENCE
 from bot.transports.base import ConnectionState, Content, NotConnected, SendRefused, SendUnconfirmed
 from storage.models import Address, Jid, MessageType, Status
-from tests.lab.transport_bot import AT_ONCE, TransportBot, make_session_schema, now
+from tests.lab.transport_bot import AT_ONCE, TransportBot, get_two_ticks, make_session_schema, now
 
 pytestmark = pytest.mark.lab
 
@@ -180,12 +180,9 @@ async def test_what_the_owner_reads_is_no_receipt_of_ours(
     assert bot.receipts == []
 
 
-async def test_the_customer_gets_two_ticks(bot: TransportBot, customer: Customer) -> None:
-    await customer.says("oi")
-    await bot.message("oi")
-    message_id = await customer.says("ei")
-    receipt = await customer.sees_receipt(message_id)
-    assert receipt.kind == "delivered"
+@pytest.mark.usefixtures("bot")
+async def test_the_customer_gets_two_ticks(customer: Customer) -> None:
+    await get_two_ticks(customer)
 
 
 async def test_typing_is_seen_both_ways(bot: TransportBot, customer: Customer) -> None:

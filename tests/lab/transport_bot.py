@@ -4,7 +4,7 @@ import asyncio
 import datetime as dt
 
 from bot.lab.lab import Lab
-from bot.lab.people import Owner
+from bot.lab.people import Customer, Owner
 from bot.lab.timeline import PATIENCE, Timeline
 from bot.transports.base import (
     ConnectionChanged,
@@ -22,7 +22,7 @@ from bot.transports.whatsapp.clients import HistoryDepth
 from bot.transports.whatsapp.patience import Patience
 from bot.transports.whatsapp.sender import LONGEST_SEND
 from storage.models import ChatNamed, InboundMessage, Jid, Receipt, Typing
-from tests.conftest import connected
+from tests.conftest import connected, until
 
 AT_ONCE = 10.0
 """Seconds in which something ends that would else be waited for a minute and more."""
@@ -35,6 +35,16 @@ def now() -> dt.datetime:
 async def make_session_schema(dsn: str) -> None:
     async with connected(dsn) as connection:
         await connection.execute("CREATE SCHEMA IF NOT EXISTS whatsmeow")
+
+
+async def get_two_ticks(customer: Customer) -> None:
+    """What a customer says ends so. The transport asks for it after a login, which the first words may outrun."""
+
+    async def gets_two_ticks() -> bool:
+        message_id = await customer.says("ei")
+        return (await customer.sees_receipt(message_id)).kind == "delivered"
+
+    await until(gets_two_ticks)
 
 
 class TransportBot:

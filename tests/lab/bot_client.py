@@ -44,6 +44,10 @@ EVENTS = (
 )
 
 
+# The library's own SQLite gives up after five seconds, and at once where two transactions both read before they write:
+# on a busy machine its first look at an account's state failed so. It appends a query of its own to the last word.
+_PATIENT = "?_foreign_keys=on&_busy_timeout=60000&_txlock=immediate&rest="
+
 # Go may log through a client's callbacks long after its stop; collected, they would be a call into freed memory.
 _kept: list[NewAClient] = []
 
@@ -58,7 +62,7 @@ class BotClient:
         self.events: Timeline[Any] = Timeline()
         self._proxy_url = proxy_url
         # A unique id: a collected client stops whichever client has the same one.
-        self.api = NewAClient(str(store), uuid=str(uuid.uuid4()))
+        self.api = NewAClient(f"{store}{_PATIENT}", uuid=str(uuid.uuid4()))
         # Through the gate, as everybody: Go aborts when one client starts or stops while another is looked up.
         self.api._NewAClient__client = self._calls = GoCalls(gocode, "bare")
         _kept.append(self.api)

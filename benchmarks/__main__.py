@@ -145,6 +145,7 @@ async def bench_takeover(url: str, size: Size) -> list[Row]:
         async with fresh(url, "takeover") as dsn, shop(dsn) as ours:
             await ours.meet(size.chats)
             await ours.race(size.chats, size.chats, lag=lag)  # the plans are made
+            await analyze(dsn)
             races = await ours.race(size.chats, size.races, lag=lag)
         if races.late:
             raise AssertionError(f"{races.late} answers began after the owner's line, in {races.count} races")

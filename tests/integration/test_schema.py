@@ -265,6 +265,27 @@ async def test_what_is_asked_for_all_day_looks_at_few_rows(full: World, name: st
     assert read(plan) <= most
 
 
+async def test_what_is_undecided_is_found_by_a_plan_that_was_made_while_the_store_was_empty(
+    db: Database,
+) -> None:
+    world = await World.open(db)
+    tenant_id, account_id = world.tenant.tenant_id, world.account.account_id
+    await world.messages.ensure_months(NOW)
+    async with db.acquire() as connection:
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        await connection.execute(f"PREPARE undecided AS {messages.UNDECIDED}")
+        execute = f"EXECUTE undecided ({tenant_id}, {account_id}, NULL)"
+        assert await connection.fetch(execute) == []
+        await connection.execute(SEED, tenant_id, account_id, NOW, 50)
+        await connection.execute(SEED_MESSAGES, tenant_id, NOW, 2_000, 50, BIG_CHAT)
+        await connection.execute(SEED_DECISIONS, tenant_id)
+        await connection.execute(
+            "UPDATE sidestep.decisions SET action_taken = NULL WHERE message_id % 100 = 1"
+        )
+        [plan] = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {execute}")
+    assert read(plan["Plan"]) <= 200
+
+
 async def test_history_of_a_long_chat_with_a_new_thread_looks_at_few_rows(full: World) -> None:
     async with full.db.transaction() as connection:
         await full.sessions.reset(connection, BIG_CHAT, NOW + timedelta(hours=1))  # type: ignore[arg-type]  # seeded

@@ -161,13 +161,35 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION sidestep.lock_chats IS 'Locks the state rows of a batch''s chats, and tells whether one of them lacks an active thread; raises if one was merged meanwhile.';
 
+CREATE FUNCTION sidestep.is_unread(p_tenant bigint, p_chat bigint, p_id bigint) RETURNS boolean
+LANGUAGE sql STABLE
+RETURN EXISTS (SELECT FROM sidestep.messages m WHERE m.tenant_id = p_tenant AND m.chat_id = p_chat AND m.id = p_id AND m.type = 'undecryptable')
+   AND NOT EXISTS (SELECT FROM sidestep.decisions d WHERE d.tenant_id = p_tenant AND d.chat_id = p_chat AND d.message_id = p_id
+                      AND d.event_type = 'live');
+COMMENT ON FUNCTION sidestep.is_unread IS 'Whether a message is known by its place only: it came, could not be opened, and was not heard since.';
+
+CREATE FUNCTION sidestep.read_unread(p_tenant bigint, p_chats bigint[], p_ids bigint[], p_heard boolean[], p_type text[], p_text text[],
+    p_reply_to text[], p_addressed boolean[], p_metadata jsonb[], p_raw text[]) RETURNS void LANGUAGE sql AS $$
+    WITH opened AS (
+        UPDATE sidestep.messages m
+           SET type = i.typ, text = CASE WHEN m.edited_at IS NULL THEN i.txt ELSE coalesce(m.text, i.txt) END,
+               reply_to = i.reply_to, addressed = i.addressed, metadata = i.metadata
+          FROM unnest(p_chats, p_ids, p_heard, p_type, p_text, p_reply_to, p_addressed, p_metadata, p_raw)
+               i (chat, id, heard, typ, txt, reply_to, addressed, metadata, raw)
+         WHERE heard AND i.typ <> 'undecryptable'
+           AND m.tenant_id = p_tenant AND m.chat_id = chat AND m.id = i.id AND m.type = 'undecryptable'
+        RETURNING m.chat_id, m.id, i.raw)
+    INSERT INTO sidestep.message_payloads AS p (tenant_id, chat_id, id, raw)
+    SELECT p_tenant, chat_id, id, raw::jsonb FROM opened WHERE raw IS NOT NULL
+    ON CONFLICT (tenant_id, chat_id, id) DO UPDATE SET raw = excluded.raw
+$$;
+COMMENT ON FUNCTION sidestep.read_unread IS 'Messages that could not be opened come again, and can: they say what they say, in the place that they have.';
+
 CREATE FUNCTION sidestep.hear_live(p_tenant bigint, p_chats bigint[], p_ids bigint[], p_heard boolean[],
-    p_device int[], p_type text[], p_text text[], p_command text[]) RETURNS void LANGUAGE sql AS $$
+    p_device int[], p_command text[]) RETURNS void LANGUAGE sql AS $$
     UPDATE sidestep.messages m
-       SET command = i.command, sender_device = CASE WHEN m.author = 'human' THEN i.device ELSE m.sender_device END,
-           type = CASE WHEN m.type = 'undecryptable' THEN i.typ ELSE m.type END,
-           text = CASE WHEN m.type = 'undecryptable' AND m.edited_at IS NULL THEN i.txt ELSE m.text END
-      FROM unnest(p_chats, p_ids, p_heard, p_device, p_type, p_text, p_command) i (chat, id, heard, device, typ, txt, command)
+       SET command = i.command, sender_device = CASE WHEN m.author = 'human' THEN i.device ELSE m.sender_device END
+      FROM unnest(p_chats, p_ids, p_heard, p_device, p_command) i (chat, id, heard, device, command)
      WHERE heard AND m.tenant_id = p_tenant AND m.chat_id = chat AND m.id = i.id
 $$;
 COMMENT ON FUNCTION sidestep.hear_live IS 'What the past has told comes live: it keeps its place and its words, and gets what only the event knows.';
@@ -189,7 +211,8 @@ DECLARE
     v_contact bigint[];
     v_id bigint[];
     v_new boolean[]; -- not here yet
-    v_live boolean[]; -- heard for the first time: new, or told by the past only
+    v_live boolean[]; -- heard for the first time: new, or told by the past only, or not opened before
+    v_heard boolean[]; -- of these the ones that are not new
     v_action text[];
     v_changed bigint[];
     v_resume interval;
@@ -224,9 +247,10 @@ BEGIN
     END IF;
     v_live := v_new;
     IF false = ANY (v_new) THEN
-        SELECT array_agg(fresh OR (first AND given IS DISTINCT FROM 'imported' AND sidestep.is_past(p_tenant, chat, i.id)) ORDER BY o) INTO v_live
+        SELECT array_agg(fresh OR (first AND given IS DISTINCT FROM 'imported'
+                                   AND (sidestep.is_past(p_tenant, chat, i.id) OR (typ <> 'undecryptable' AND sidestep.is_unread(p_tenant, chat, i.id)))) ORDER BY o) INTO v_live
           FROM (SELECT u.*, row_number() OVER (PARTITION BY chat, u.id ORDER BY o) = 1 AS first
-                  FROM unnest(v_chat, v_id, v_new, p_action) WITH ORDINALITY u (chat, id, fresh, given, o)) i;
+                  FROM unnest(v_chat, v_id, v_new, p_action, p_type) WITH ORDINALITY u (chat, id, fresh, given, typ, o)) i;
     END IF;
 
     -- A human spoke: the first such message that the table of states makes a takeover is the takeover. One that no longer
@@ -274,8 +298,9 @@ BEGIN
          WHERE fresh AND payload IS NOT NULL;
     END IF;
     IF v_live <> v_new THEN
-        PERFORM sidestep.hear_live(p_tenant, v_chat, v_id, ARRAY(SELECT live AND NOT fresh FROM unnest(v_live, v_new) WITH ORDINALITY i (live, fresh, o) ORDER BY o),
-                                   p_device, p_type, p_text, p_command);
+        v_heard := ARRAY(SELECT live AND NOT fresh FROM unnest(v_live, v_new) WITH ORDINALITY i (live, fresh, o) ORDER BY o);
+        PERFORM sidestep.hear_live(p_tenant, v_chat, v_id, v_heard, p_device, p_command);
+        PERFORM sidestep.read_unread(p_tenant, v_chat, v_id, v_heard, p_type, p_text, p_reply_to, p_addressed, p_metadata, p_raw);
     END IF;
     -- Also what was imported is decided now: that said only that it had not come live, and stands beside.
     INSERT INTO sidestep.decisions (tenant_id, chat_id, message_id, event_type, action_taken, decided_at)

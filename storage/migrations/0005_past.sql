@@ -52,6 +52,7 @@ DECLARE
     v_thread bigint[];
     v_id bigint[];
     v_new boolean[];
+    v_known bigint[]; -- the ids under which they are here
     v_own record;
 BEGIN
     SELECT chats, contacts INTO v_chat, v_contact FROM sidestep.whereabouts(p_tenant, p_account, p_channel, p_jid, p_sender, p_external_id);
@@ -79,14 +80,13 @@ BEGIN
     SELECT array_agg(placed.id ORDER BY o), array_agg(keyed.id IS NOT NULL ORDER BY o) INTO v_id, v_new
       FROM placed LEFT JOIN keyed ON keyed.id = placed.id AND keyed.chat_id = placed.chat;
     IF false = ANY (v_new) THEN -- what came live and could not be read: the phone can
-        UPDATE sidestep.messages m SET type = i.typ, text = CASE WHEN m.edited_at IS NULL THEN i.txt ELSE coalesce(m.text, i.txt) END, reply_to = i.reply_to
-          FROM unnest(v_chat, v_new, p_external_id, p_author, p_type, p_text, p_reply_to, p_is_group, v_contact)
-               i (chat, fresh, ext, author, typ, txt, reply_to, grp, contact)
-          JOIN sidestep.message_keys k
+        SELECT array_agg(coalesce(k.id, i.id) ORDER BY o) INTO v_known
+          FROM unnest(v_chat, v_id, p_external_id, p_author, p_is_group, v_contact) WITH ORDINALITY i (chat, id, ext, author, grp, contact, o)
+          LEFT JOIN sidestep.message_keys k
             ON k.tenant_id = p_tenant AND k.external_id = ext AND k.chat_id = chat AND k.from_me = (author = 'human')
-           AND k.sender_id = CASE WHEN grp AND author = 'customer' THEN coalesce(contact, 0) ELSE 0 END
-         WHERE NOT fresh AND i.typ <> 'undecryptable'
-           AND m.tenant_id = p_tenant AND m.chat_id = chat AND m.id = k.id AND m.type = 'undecryptable';
+           AND k.sender_id = CASE WHEN grp AND author = 'customer' THEN coalesce(contact, 0) ELSE 0 END;
+        PERFORM sidestep.read_unread(p_tenant, v_chat, v_known, ARRAY(SELECT NOT fresh FROM unnest(v_new) WITH ORDINALITY i (fresh, o) ORDER BY o),
+                                     p_type, p_text, p_reply_to, p_addressed, p_metadata, p_raw);
     END IF;
     IF true <> ALL (v_new) THEN -- all of it has been here before: each new link tells the past anew
         RETURN 0;
@@ -104,8 +104,9 @@ BEGIN
     INSERT INTO sidestep.message_payloads (tenant_id, chat_id, id, raw)
     SELECT p_tenant, chat, id, payload::jsonb FROM unnest(v_chat, v_id, v_new, p_raw) i (chat, id, fresh, payload)
      WHERE fresh AND payload IS NOT NULL;
-    INSERT INTO sidestep.decisions (tenant_id, chat_id, message_id, action_taken, decided_at)
-    SELECT p_tenant, chat, id, 'imported', p_now FROM unnest(v_chat, v_id, v_new) i (chat, id, fresh) WHERE fresh;
+    INSERT INTO sidestep.decisions (tenant_id, chat_id, message_id, action_taken, detail, decided_at)
+    SELECT p_tenant, chat, id, 'imported', CASE WHEN typ = 'undecryptable' THEN 'it could not be opened' END, p_now
+      FROM unnest(v_chat, v_id, v_new, p_type) i (chat, id, fresh, typ) WHERE fresh;
     IF p_type && ARRAY['edit', 'revoke', 'reaction'] THEN
         PERFORM sidestep.await_targets(p_tenant, v_chat, v_id, v_new, p_type, p_reply_to, p_target_from_me, p_target_sender);
     END IF;

@@ -9,6 +9,7 @@ from neonize.utils.jid import build_jid
 from bot.lab.people import Customer, Owner
 from bot.lab.timeline import PATIENCE
 from storage.models import Action, InboundMessage, Origin
+from tests.conftest import until
 from tests.lab.conftest import Link
 from tests.lab.lab_bot import LabBot
 
@@ -60,3 +61,18 @@ async def test_what_the_owner_writes_takes_the_chat_over_before_it_can_be_read(
         while (await lab_bot.decided(await customer.says("price?"))).action is not Action.IGNORED_PAUSED:
             pass
     assert [heard.text for heard in customer.heard if heard.text != "hi, it is me"] == []
+
+
+async def test_what_a_customer_writes_is_in_the_store_though_it_never_opens(
+    lab_bot: LabBot, customer: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(customer.phone._sealer, "send_again", lambda receipt: None)
+    message_id = await customer.says("how much is it?", damaged=True)
+
+    async def is_recorded() -> bool:
+        rows = await lab_bot.database.fetch(
+            "SELECT type, author FROM sidestep.messages WHERE external_id = $1", message_id
+        )
+        return [(row["type"], row["author"]) for row in rows] == [("undecryptable", "customer")]
+
+    await until(is_recorded)

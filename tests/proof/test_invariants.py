@@ -28,6 +28,7 @@ from hypothesis.stateful import (
 )
 
 from bot.transports.base import (
+    History,
     NotConnected,
     SendPostponed,
     SendRefused,
@@ -78,6 +79,11 @@ COMMANDS = (
     "/pause", "/pause 1h", "/resume", "/resume", "/resume", "/exclude", "/include", "/include", "/reset", "/status",
 )  # fmt: skip
 T = TypeVar("T")
+
+
+def unread(said: InboundMessage) -> History:
+    """What a transport tells of a message that it could not open."""
+    return History(messages=iter([replace(said, type=MessageType.UNDECRYPTABLE, text=None, is_history=True)]))
 
 
 def pick(items: Sequence[T], back: int) -> T:
@@ -159,11 +165,23 @@ class Game(RuleBasedStateMachine):
         self, who: int, form: str, late: int, follows: bool, steps: int
     ) -> None:
         """The platform tells at once that it was the owner; what was said it tells later, or never."""
-        said = self.message(address(who, form), OWNER, LINE, late=late)
+        said = replace(self.message(address(who, form), OWNER, LINE, late=late), from_me=True)
         self.arrive(HumanSeen(chat=said.chat, at=said.sent_at))
+        self.arrive(unread(said))
         self.wait(self.shop.breathe(steps))
         if follows:
-            self.arrive(replace(said, from_me=True))
+            self.arrive(said)
+
+    @rule(who=people, form=forms, text=words, follows=st.booleans(), steps=steps_taken)
+    def a_customer_writes_what_cannot_be_read(
+        self, who: int, form: str, text: str, follows: bool, steps: int
+    ) -> None:
+        chat = address(who, form)
+        said = self.message(chat, chat, text)
+        self.arrive(unread(said))
+        self.wait(self.shop.breathe(steps))
+        if follows:
+            self.arrive(said)
 
     @rule(who=people, form=forms, seconds=seconds_typed, steps=steps_taken, follows=st.booleans())
     def what_cannot_be_read_comes_while_the_bot_answers(

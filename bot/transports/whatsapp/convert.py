@@ -92,16 +92,37 @@ def to_unavailable(event: Any, people: People, now: datetime) -> InboundMessage 
     return _message(event, place, said, people, now)
 
 
+def to_unread(event: Any, people: People, now: datetime) -> InboundMessage | Drop:
+    """For what this device could not open: its place. Until it comes again it is of the past, and wakes nobody."""
+    place = _place(event.Info, people)
+    if isinstance(place, Drop):
+        return place
+    said = Said(type=MessageType.UNDECRYPTABLE) if _is_speech(event) else None
+    unread = _message(event, place, said, people, now)
+    return unread if isinstance(unread, Drop) else replace(unread, is_history=True)
+
+
 def to_human_seen(event: Any, people: People, now: datetime) -> HumanSeen | Drop:
-    """For what the owner wrote and this device could not open. What is no speech, such as an edit, says so outside."""
+    """For what the owner wrote and this device could not open."""
     info = event.Info
     place = _place(info, people)
     if isinstance(place, Drop):
         return place
-    is_speech = info.Category != "peer" and not info.Edit and info.Type != "reaction"
-    if not is_speech or place.is_group or not info.MessageSource.IsFromMe or people.is_me(place.chat.jid):
+    if (
+        not _is_speech(event)
+        or place.is_group
+        or not info.MessageSource.IsFromMe
+        or people.is_me(place.chat.jid)
+    ):
         return Drop(reason=Reason.NO_CONTENT)
     return HumanSeen(chat=place.chat, at=moment(info.Timestamp, per_second=1000, now=now))
+
+
+def _is_speech(event: Any) -> bool:
+    """What could not be opened and is none, such as an edit or a vote, says so outside."""
+    info = event.Info
+    is_hidden = event.DecryptFailMode == event.DECRYPT_FAIL_HIDE
+    return info.Category != "peer" and not info.Edit and info.Type != "reaction" and not is_hidden
 
 
 def _message(

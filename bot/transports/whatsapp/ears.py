@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from bot.transports.base import Deliver
+from bot.transports.base import Deliver, History
 from bot.transports.whatsapp.convert import (
     Drop,
     to_human_seen,
@@ -18,6 +18,7 @@ from bot.transports.whatsapp.convert import (
     to_receipt,
     to_typing,
     to_unavailable,
+    to_unread,
 )
 from bot.transports.whatsapp.ids import People, is_person
 from bot.transports.whatsapp.link import Handlers
@@ -100,11 +101,14 @@ class Ears:
         if event.IsUnavailable and not shared:
             self._pass_on(to_unavailable(event, self._people, self._clock()), deliver)
             return
-        # No message is made of it: neonize has asked for it again, and its text would then come with the same
-        # id and be taken for a repeat. If it never comes, this line is all there is. But who has written is known.
+        # neonize has asked for it again. Until it comes it is a thing of the past: recorded, so that it is not lost if
+        # it never comes, and nothing that an answer is made to. But who has written is known.
         human = to_human_seen(event, self._people, self._clock())
         if isinstance(human, HumanSeen):
             deliver(human)
+        unread = to_unread(event, self._people, self._clock())
+        if isinstance(unread, InboundMessage):
+            deliver(History(messages=iter([unread])))
         self.dropped["undecryptable"] += 1
         _log.warning(
             "whatsapp_message_undecryptable",

@@ -68,7 +68,7 @@ class Watch:
 
     async def returned(self, resumed: Sequence[Resumed], connection: StoreConnection) -> None:
         """The clock has ended these pauses, in the caller's transaction: it is back where no more keeps it silent."""
-        tenant = await self._tenants.get(self._account.tenant_id)
+        tenant = await self._tenants.get(self._account.tenant_id, connection)
         if tenant.notify.resumed:
             back = [_returned(one) for one in resumed if state_of(one.chat.session) is State.ACTIVE]
             await self._notices.note(back, tenant, connection)

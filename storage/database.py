@@ -25,6 +25,9 @@ _ACQUIRE_SECONDS = 30.0
 _COMMAND_SECONDS = 60.0
 _CLOSE_SECONDS = 2.0
 _RELEASE_SECONDS = 1.0
+# Within a transaction nothing of ours waits for anything but PostgreSQL. A process that was stopped there would hold
+# the chats that it has locked for as long as it lives, whoever serves the account by then.
+_IDLE_IN_TRANSACTION = "10s"
 
 # What asyncpg raises where the same call may succeed later.
 UNAVAILABLE = (
@@ -63,7 +66,7 @@ class _Session(asyncpg.Connection):
     __slots__ = ("is_clean",)
 
     def get_reset_query(self) -> str:
-        return "" if getattr(self, "is_clean", False) else super().get_reset_query()
+        return "" if getattr(self, "is_clean", False) else f"{super().get_reset_query()}\n{_limits()}"
 
     def keep_clean(self, clean: bool) -> None:
         """Whether nothing will be left: then giving it back costs no round trip, half of a short statement's time."""
@@ -189,7 +192,13 @@ class Database:
             )
 
 
+def _limits() -> str:
+    # No parameter of the connection's start: poolers between us and the server refuse those that they do not know.
+    return f"SET idle_in_transaction_session_timeout = '{_IDLE_IN_TRANSACTION}'"
+
+
 async def _prepare_connection(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    await connection.execute(_limits())
     # The binary form of jsonb is a version byte and the text.
     await connection.set_type_codec(
         "jsonb",

@@ -93,15 +93,22 @@ class TenantStore:
             await self._add_account(connection, row["tenant_id"], wanted.instance_name, now)
         return await self.get(TenantId(row["tenant_id"])), overruled
 
-    async def get(self, tenant_id: TenantId) -> Tenant:
+    async def get(self, tenant_id: TenantId, connection: Connection | None = None) -> Tenant:
         """The tenant as it is now: prompts and times are read anew, so that a change in SQL is obeyed."""
-        tenant = await self._tenants.ask(tenant_id)
+        asked = self._tenants.ask(tenant_id) if connection is None else self._within(connection, tenant_id)
+        tenant = await asked
         if tenant is None:
             raise LookupError(f"there is no tenant {tenant_id}")
         return tenant
 
-    async def _reload(self, tenant_ids: Sequence[TenantId]) -> list[Tenant | None]:
-        rows = await self._database.fetch(RELOAD_TENANTS, list(set(tenant_ids)))
+    async def _within(self, connection: Connection, tenant_id: TenantId) -> Tenant | None:
+        [tenant] = await self._reload([tenant_id], connection)
+        return tenant
+
+    async def _reload(
+        self, tenant_ids: Sequence[TenantId], connection: Connection | None = None
+    ) -> list[Tenant | None]:
+        rows = await (connection or self._database).fetch(RELOAD_TENANTS, list(set(tenant_ids)))
         tenants = {row["tenant_id"]: _tenant(row) for row in rows}
         return [tenants.get(tenant_id) for tenant_id in tenant_ids]
 

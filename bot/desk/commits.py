@@ -96,7 +96,7 @@ class Commits:
                 notice_chat_id, outgoing, now, answers=proposal.answers, connection=connection
             )
         if proposal.tells:
-            tenant = await stores.tenants.get(self._account.tenant_id)
+            tenant = await stores.tenants.get(self._account.tenant_id, connection)
             await self._notices.note(proposal.tells, tenant, connection)
         revoke_id = None
         if proposal.takes_back is not None:

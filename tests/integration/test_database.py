@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
+import storage.database as database_module
 from storage.database import Database
 from storage.errors import BadDatabaseUrl, LoginRefused, StoreUnavailable
 from tests.conftest import connected, in_database, until
@@ -61,6 +62,27 @@ async def test_a_connection_broken_in_a_query_is_unavailable_and_the_next_call_w
         with pytest.raises(StoreUnavailable):
             await running
         assert await database.fetchval("SELECT 1") == 1
+
+
+async def test_who_stops_within_a_transaction_does_not_hold_what_it_has_locked(
+    empty_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "_IDLE_IN_TRANSACTION", "50ms")
+    async with opened(empty_dsn) as stopped, opened(empty_dsn) as other:
+        await other.execute("CREATE TABLE public.t (n int); INSERT INTO public.t VALUES (1)")
+
+        async def stop_within() -> None:
+            async with stopped.transaction() as connection:
+                await connection.execute("UPDATE public.t SET n = n + 1")
+                await other.execute("UPDATE public.t SET n = n + 10")
+                await connection.execute("SELECT 1")
+
+        for _ in range(2):  # also after what a transaction leaves in its session was undone
+            with pytest.raises(StoreUnavailable):
+                await stop_within()
+            async with stopped.transaction() as connection:
+                await connection.execute("SELECT 1")
+        assert await other.fetchval("SELECT n FROM public.t") == 21
 
 
 async def asked(dsn: str, query: str) -> bool:

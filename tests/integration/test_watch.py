@@ -12,17 +12,18 @@ import pytest
 from bot.transports.base import SendRefused
 from flows.contract import Tell
 from storage.database import Database
-from storage.models import Outgoing
+from storage.models import Action, Outgoing
 from storage.notify import NoticeKind, Notify
 from storage.outbox import OutboxStore
 from tests.conftest import until
 from tests.integration.path_world import Path
-from tests.integration.store_world import OWNER, SHOP, World, leased, said
+from tests.integration.store_world import OWNER, SHOP, World, leased, said, typed
 
 ADD_ACCOUNT = """
 INSERT INTO sidestep.accounts (tenant_id, name, created_at) SELECT tenant_id, 'two', created_at FROM sidestep.tenants
 """
 MINUTE = timedelta(minutes=1)
+PATIENCE = 20.0
 
 
 @pytest.fixture
@@ -150,6 +151,23 @@ async def test_of_many_who_tell_at_once_one_does(path: Path) -> None:
     await asyncio.gather(*(path.pipeline.notices.tell_due() for _ in range(10)))
     await path.settle()
     assert told(path) == ["Somebody waits."]
+
+
+async def test_one_connection_to_the_store_is_enough(dsn: str) -> None:
+    """Nothing waits for a second one within a transaction: as many at once as there are would wait for each other."""
+    db = await Database.open(dsn, max_size=1)
+    path = Path.build(db, await World.open(db))
+    async with path.running(), asyncio.timeout(PATIENCE):
+        await connected(path)
+        path.see(said("M1", "/human"), typed("H1", "/resum"), typed("H2"))
+        await path.settle()
+        await path.clock.advance(timedelta(hours=3))
+        await path.pipeline.resume_due()
+        path.see(said("M2", "price?", at=path.clock.now()))
+        await path.settle()
+    await db.close()
+    assert path.said[-1] == "From 10 to 50."
+    assert Action.RESUMED in path.decided
 
 
 async def test_a_very_long_night_is_told_in_short(path: Path) -> None:

@@ -57,15 +57,24 @@ class Past:
         """Wait until nothing is waiting."""
         await self._waiting.join()
 
+    def close(self) -> None:
+        """Give up what is waiting: it is lost, as the phone tells it only once a link."""
+        while not self._waiting.empty():
+            self._waiting.get_nowait()
+            self._done()
+
     async def run(self) -> None:
-        """Record until cancelled. What is still waiting then is lost: the phone tells it only once a link."""
+        """Record until cancelled."""
         while True:
             history = await self._waiting.get()
             try:
                 await self._record(history)
             finally:
-                self._waiting.task_done()
-                self._clock.work.end()
+                self._done()
+
+    def _done(self) -> None:
+        self._waiting.task_done()
+        self._clock.work.end()
 
     async def _record(self, history: History) -> None:
         new = known = 0

@@ -341,6 +341,7 @@ class Pipeline:
 
     async def close(self) -> None:
         """Stop where things stand: what is undecided or queued stays so in the store."""
+        self.past.close()
         await self._lanes.close()
         await self.notices.close()
         await self.outbox.close()

@@ -64,6 +64,15 @@ async def test_one_bad_message_of_the_past_goes_to_quarantine_alone(db: Database
     assert await world.count("quarantine") == 1
 
 
+async def test_what_still_waits_at_a_stop_holds_it_up_no_longer(db: Database, world: World) -> None:
+    path = Path.build(db, world)
+    async with path.running():
+        for n in range(3):
+            path.pipeline.receive(History(messages=past(said(f"P{n}", at=YESTERDAY))))
+        assert not path.clock.work.is_idle
+    assert path.clock.work.is_idle
+
+
 class _Away(MessageStore):
     """Unavailable the first time that the past is to be recorded."""
 

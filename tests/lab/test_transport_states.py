@@ -309,6 +309,25 @@ async def test_a_server_that_throws_us_out_after_each_login_is_not_hammered(
     await bot.reaches(ConnectionState.CONNECTED)
 
 
+async def test_a_login_that_is_told_of_after_its_connection_has_gone_is_none(
+    bot: TransportBot, lab: Lab
+) -> None:
+    """The library asks first, after each login, and says "connected" when its questions have failed."""
+    with lab.cut_after_login(times=1) as revolver:
+        await lab.drop()
+        await revolver.cut.expect()
+        async with lab.outage():
+            await until(lambda: is_reconnecting(bot))
+            await bot.states.expect_none(
+                lambda change: change.connection.state is ConnectionState.CONNECTED, during=2
+            )
+    await bot.reaches(ConnectionState.CONNECTED)
+
+
+async def is_reconnecting(bot: TransportBot) -> bool:
+    return bot.transport.connection.state is ConnectionState.RECONNECTING
+
+
 async def test_suspended_it_says_that_messages_wait(bot: TransportBot) -> None:
     await bot.transport.suspend()
     page = readyz(bot.transport.connection)

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ class World:
         self.delivered: list[TransportEvent] = []
         self.announced = 0
         self.doubts: list[str] = []
+        self.is_there = True
         device = "5511999990000:3@s.whatsapp.net"
         self.link = Link(neonize, name="shop", store_url="postgres://u@h/x", device=device, proxy=CLOSED_PORT)
         # As neonize tells it at the start of a linked client.
@@ -49,7 +51,12 @@ class World:
             on_qr_phase=lambda: None,
             on_connected=self._announce,
             on_doubt=self.doubts.append,
+            confirm=self._ask,
         )
+
+    def _ask(self, then: Callable[[], None]) -> None:
+        if self.is_there:
+            then()
 
     def _announce(self) -> None:
         self.announced += 1
@@ -269,3 +276,16 @@ async def test_a_failed_pairing_ends_the_link(world: World) -> None:
     status = library.load().protocol.PairStatus
     world.tell("PairStatus", Status=status.ERROR, Error="refused")
     assert world.end is End.FAILED
+
+
+async def test_a_login_without_a_connection_is_none() -> None:
+    world = World()
+    world.tell("Connected")
+    world.tell("Disconnected")
+    world.is_there = False
+    world.tell("Connected")
+    assert world.states == [ConnectionState.CONNECTED, ConnectionState.RECONNECTING]
+    world.is_there = True
+    world.tell("Connected")
+    assert world.states[2:] == [ConnectionState.CONNECTED]
+    world.watch.cancel_timer()

@@ -60,7 +60,7 @@ class Checkup:
             if link is None or not self._state.connection.can_send:
                 continue
             with suppress(NotConnected):
-                if not await link.is_logged_in():
+                if not (await link.is_logged_in() and await link.is_there()):
                     self.on_doubt(link, _LOGIN_LOST)
 
     async def _ask(self, link: Link) -> None:

@@ -174,6 +174,7 @@ class WhatsAppTransport:
             on_qr_phase=lambda: self._errands.run(invitation.ask(link, watch.give_up, watch.fail)),
             on_connected=lambda: self._errands.run(self._presence.announce(link)),
             on_doubt=lambda reason: self._checkup.on_doubt(link, reason),
+            confirm=lambda then: self._errands.confirm_connection(link, then),
         )
         _log.info("whatsapp_link_started", account=self._account)
         self._link, self._watch = link, watch

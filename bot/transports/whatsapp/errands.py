@@ -55,6 +55,15 @@ class Errands:
         for task in self._tasks:
             task.cancel()
 
+    def confirm_connection(self, link: Link, then: Callable[[], None]) -> None:
+        """Calls back if the library has a connection."""
+
+        async def ask() -> None:
+            if await link.is_there():
+                then()
+
+        self.run(ask())
+
     def look_up(self, jid: Jid) -> None:
         if self._link is None or jid in self._looking_up or len(self._looking_up) >= _MOST_LOOKUPS:
             return

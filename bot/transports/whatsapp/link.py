@@ -219,6 +219,11 @@ class Link:
         self._check()
         return bool(await self._client.is_logged_in)
 
+    async def is_there(self) -> bool:
+        """Whether the library has a connection; asks no server."""
+        self._check()
+        return bool(await self._client.is_connected)
+
     async def answers(self, *, within: float) -> bool:
         """Whether WhatsApp is there, found out by saying once more what is said after each login: we are active.
 

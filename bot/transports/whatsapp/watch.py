@@ -31,7 +31,8 @@ class Watch:
     """Watches one link.
 
     `on_qr_phase` is called with the link's first QR code; `on_connected` after each login; `on_doubt`, with what is
-    to be told, when somebody has to find out whether WhatsApp is still there.
+    to be told, when somebody has to find out whether WhatsApp is still there. `confirm` calls back if the library has a
+    connection.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Watch:
         on_qr_phase: Callable[[], None],
         on_connected: Callable[[], None],
         on_doubt: Callable[[str], None],
+        confirm: Callable[[Callable[[], None]], None],
     ) -> None:
         self._link = link
         self._state = state
@@ -58,11 +60,13 @@ class Watch:
         self._tell_qr_phase = on_qr_phase
         self._tell_connected = on_connected
         self._tell_doubt = on_doubt
+        self._confirm = confirm
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._let_in: asyncio.TimerHandle | None = None
         self._seen_qr = False
         self._is_lost = False
+        self._count_of_losses = 0
         self._losses: deque[datetime] = deque(maxlen=patience.most_losses)
         self._was_connected = False
         self.verdict: Verdict | None = None
@@ -182,6 +186,19 @@ class Watch:
             self._let_in = self._loop.call_later(wait, self._on_connected, None)
 
     def _on_connected(self, _event: Any) -> None:
+        if not self._is_lost:
+            self._show_connected()
+            return
+        # The library says so, too late, also of a login whose connection has gone with its first questions.
+        losses = self._count_of_losses
+
+        def on_confirmed() -> None:
+            if losses == self._count_of_losses and not self.ended.done():
+                self._show_connected()
+
+        self._confirm(on_confirmed)
+
+    def _show_connected(self) -> None:
         self.cancel_timer()
         self._is_lost = False
         self._was_connected = True
@@ -197,6 +214,7 @@ class Watch:
         if self._let_in is not None:
             self._let_in.cancel()
         self._losses.append(self._clock())
+        self._count_of_losses += 1
         if self._is_flapping():
             self._judge(verdicts.UNSTABLE)
             return

@@ -217,8 +217,13 @@ class Inbox:
 def _batch(queue: Iterable[Entry]) -> list[Entry]:
     # They stay queued until they are stored, so that the count of what waits is always true. A name comes after the
     # message that has made its group known.
-    _, run = next(groupby(islice(queue, _LARGEST_BATCH), key=lambda entry: type(entry.item)))
+    _, run = next(groupby(islice(queue, _LARGEST_BATCH), key=_kind))
     return list(run)
+
+
+def _kind(entry: Entry) -> tuple[type, bool]:
+    """What may share a commit. What could not be opened must be there before it comes again, which may be at once."""
+    return type(entry.item), isinstance(entry.item, Arrival) and entry.item.event.is_history
 
 
 def _together(receipts: Iterable[Receipt]) -> Iterator[list[Receipt]]:

@@ -20,7 +20,17 @@ from bot.roles import Roles
 from bot.transports.base import Deliver, History, TransportEvent
 from storage.errors import StoreUnavailable
 from storage.messages import MessageStore
-from storage.models import Account, Arrival, InboundMessage, Merge, Receipt, Recorded, StatusChange, Tenant
+from storage.models import (
+    Account,
+    Arrival,
+    InboundMessage,
+    Merge,
+    Receipt,
+    Recorded,
+    StatusChange,
+    Tenant,
+    Unopened,
+)
 from storage.outbox import OutboxStore
 
 
@@ -37,7 +47,7 @@ class Keeper:
         policy: Policy,
     ) -> None:
         self._roles, self._policy = Roles(tenant), policy
-        self._heard: list[InboundMessage | History | Receipt] = []
+        self._heard: list[InboundMessage | Unopened | History | Receipt] = []
         self._inbox = Inbox(account, messages, outbox, clock, self)
         self._past = Past(account, messages, self._inbox, clock, Metrics(), self._classify, self.merged)
 
@@ -46,7 +56,7 @@ class Keeper:
 
         def hear(event: TransportEvent) -> None:
             deliver(event)
-            if isinstance(event, InboundMessage | History | Receipt):
+            if isinstance(event, InboundMessage | Unopened | History | Receipt):
                 self._heard.append(event)
 
         return hear
@@ -58,6 +68,8 @@ class Keeper:
             match event:
                 case InboundMessage():
                     self._inbox.put(self._classify(event))
+                case Unopened():
+                    self._inbox.put(self._classify(event.message))
                 case Receipt():
                     self._inbox.put(event)
                 case History():

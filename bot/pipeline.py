@@ -62,6 +62,7 @@ from storage.models import (
     StatusChange,
     Tenant,
     Typing,
+    Unopened,
 )
 
 log = structlog.get_logger(__name__)
@@ -148,13 +149,18 @@ class Pipeline:
 
     # -- seen: synchronous, in the order of the transport's events --
 
-    def receive(self, event: InboundMessage | HumanSeen | History | Receipt | Typing | ChatNamed) -> None:
+    def receive(
+        self, event: InboundMessage | HumanSeen | Unopened | History | Receipt | Typing | ChatNamed
+    ) -> None:
         """Take an event in, at once and in order; nothing here awaits."""
         match event:
             case InboundMessage():
                 self._receive_message(event)
             case HumanSeen():
                 self._receive_human(event)
+            case Unopened():
+                # As of the past: its decision is that it wakes nobody, until it comes live.
+                self.inbox.put(classify(event.message, self._roles, self._policy))
             case History():
                 self.past.put(event)
             case Receipt() | ChatNamed():
@@ -180,6 +186,8 @@ class Pipeline:
         passing(Point.SEEN)
 
     def _receive_human(self, event: HumanSeen) -> None:
+        if event.chat.jid.endswith(f"@{GROUP_SERVER}") and not self._policy.takeover_in_groups:
+            return
         self._marks.learn(event.chat)
         mark = self._marks.put(event.chat.jids, self._known_lanes(event.chat.jids))
         self._take_over(event.chat, event.at, mark)

@@ -51,7 +51,7 @@ class BadArrival(StorageError):
 
 ENSURE_MONTHS = "SELECT sidestep.ensure_months($1, $2)"
 RECORD = """
-SELECT ordinal, is_new, id, chat_id, thread_id, action_taken, changed_id, text, edited_at, deleted_at
+SELECT ordinal, is_new, id, chat_id, thread_id, action_taken, changed_id, text, edited_at, deleted_at, sent_at
   FROM sidestep.record($1, $2, $3, $4,
        $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
 """
@@ -67,7 +67,8 @@ expected AS (
      WHERE r.is_new AND i.type IS NOT NULL
     ON CONFLICT (tenant_id, chat_id, message_id, ordinal) DO UPDATE SET due_at = excluded.due_at
      WHERE m.status = 'pending')
-SELECT ordinal, is_new, id, chat_id, thread_id, action_taken, changed_id, text, edited_at, deleted_at FROM recorded
+SELECT ordinal, is_new, id, chat_id, thread_id, action_taken, changed_id, text, edited_at, deleted_at, sent_at
+  FROM recorded
 """
 # The inner call first: media are looked for among what is recorded by then.
 RECORD_PAST = """

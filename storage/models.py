@@ -268,6 +268,16 @@ class HumanSeen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unopened:
+    """Occurs when something was written that cannot be opened, or not yet: its place is recorded, and wakes nobody.
+
+    When it comes again, whole, it is heard as any message. `message` says where, when and by whom, as of the past.
+    """
+
+    message: InboundMessage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatNamed:
     """Occurs when the platform tells what a group is called: after its first message, and when that changes."""
 

@@ -143,7 +143,8 @@ def recorded_of(account: Account, arrival: Arrival, row: asyncpg.Record, now: da
         reply_to=event.reply_to,
         command=arrival.command,
         metadata=event.metadata,
-        sent_at=clamped(event.sent_at, now),
+        # What is said again was written when it was said first.
+        sent_at=row["sent_at"] or clamped(event.sent_at, now),
         sender_device=event.sender_device if event.from_me else None,
     )
     action, changed = row["action_taken"], _changed(row)

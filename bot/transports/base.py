@@ -31,6 +31,7 @@ from storage.models import (
     Quoted,
     Receipt,
     Typing,
+    Unopened,
 )
 
 
@@ -167,6 +168,7 @@ class History:
 TransportEvent = (
     InboundMessage
     | HumanSeen
+    | Unopened
     | History
     | Receipt
     | Typing

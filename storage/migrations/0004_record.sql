@@ -161,29 +161,42 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION sidestep.lock_chats IS 'Locks the state rows of a batch''s chats, and tells whether one of them lacks an active thread; raises if one was merged meanwhile.';
 
-CREATE FUNCTION sidestep.is_unread(p_tenant bigint, p_chat bigint, p_id bigint) RETURNS boolean
-LANGUAGE sql STABLE
-RETURN EXISTS (SELECT FROM sidestep.messages m WHERE m.tenant_id = p_tenant AND m.chat_id = p_chat AND m.id = p_id AND m.type = 'undecryptable')
-   AND NOT EXISTS (SELECT FROM sidestep.decisions d WHERE d.tenant_id = p_tenant AND d.chat_id = p_chat AND d.message_id = p_id
-                      AND d.event_type = 'live');
-COMMENT ON FUNCTION sidestep.is_unread IS 'Whether a message is known by its place only: it came, could not be opened, and was not heard since.';
-
-CREATE FUNCTION sidestep.read_unread(p_tenant bigint, p_chats bigint[], p_ids bigint[], p_heard boolean[], p_type text[], p_text text[],
-    p_reply_to text[], p_addressed boolean[], p_metadata jsonb[], p_raw text[]) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION sidestep.read_unopened(p_tenant bigint, p_account bigint, p_now timestamptz, p_chats bigint[], p_ids bigint[], p_new boolean[], p_live boolean[],
+    p_type text[], p_text text[], p_reply_to text[], p_addressed boolean[], p_metadata jsonb[], p_raw text[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_chat bigint[];
+    v_id bigint[];
+    v_raw text[];
+    v_live boolean[];
+BEGIN
     WITH opened AS (
         UPDATE sidestep.messages m
            SET type = i.typ, text = CASE WHEN m.edited_at IS NULL THEN i.txt ELSE coalesce(m.text, i.txt) END,
                reply_to = i.reply_to, addressed = i.addressed, metadata = i.metadata
-          FROM unnest(p_chats, p_ids, p_heard, p_type, p_text, p_reply_to, p_addressed, p_metadata, p_raw)
-               i (chat, id, heard, typ, txt, reply_to, addressed, metadata, raw)
-         WHERE heard AND i.typ <> 'undecryptable'
+          FROM unnest(p_chats, p_ids, p_new, p_type, p_text, p_reply_to, p_addressed, p_metadata, p_raw, p_live)
+               i (chat, id, fresh, typ, txt, reply_to, addressed, metadata, raw, live)
+         WHERE NOT fresh AND i.typ <> 'undecryptable'
            AND m.tenant_id = p_tenant AND m.chat_id = chat AND m.id = i.id AND m.type = 'undecryptable'
-        RETURNING m.chat_id, m.id, i.raw)
+        RETURNING m.chat_id, m.id, i.raw, i.txt, i.live),
+    worded AS ( -- an edit that came first has kept that there were no words
+        UPDATE sidestep.message_versions v SET text = o.txt FROM opened o
+         WHERE v.tenant_id = p_tenant AND v.chat_id = o.chat_id AND v.id = o.id AND v.version_id = o.id AND v.text IS NULL)
+    SELECT array_agg(o.chat_id), array_agg(o.id), array_agg(o.raw), array_agg(o.live) INTO v_chat, v_id, v_raw, v_live FROM opened o WHERE o.raw IS NOT NULL;
+    IF v_id IS NULL THEN
+        RETURN;
+    END IF;
     INSERT INTO sidestep.message_payloads AS p (tenant_id, chat_id, id, raw)
-    SELECT p_tenant, chat_id, id, raw::jsonb FROM opened WHERE raw IS NOT NULL
-    ON CONFLICT (tenant_id, chat_id, id) DO UPDATE SET raw = excluded.raw
-$$;
-COMMENT ON FUNCTION sidestep.read_unread IS 'Messages that could not be opened come again, and can: they say what they say, in the place that they have.';
+    SELECT p_tenant, chat, id, payload::jsonb FROM unnest(v_chat, v_id, v_raw) i (chat, id, payload)
+    ON CONFLICT (tenant_id, chat_id, id) DO UPDATE SET raw = excluded.raw;
+    -- The file of what is heard live is expected with it, by the statement that calls record.
+    INSERT INTO sidestep.media (tenant_id, account_id, chat_id, message_id, type, created_at)
+    SELECT p_tenant, p_account, m.chat_id, m.id, m.type, p_now
+      FROM unnest(v_chat, v_id, v_live) i (chat, id, live) JOIN sidestep.messages m ON m.tenant_id = p_tenant AND m.chat_id = chat AND m.id = i.id
+     WHERE NOT live AND m.type IN ('image', 'video', 'audio', 'document', 'sticker')
+       AND NOT coalesce(m.metadata ?| ARRAY['view_once', 'unavailable'], false)
+    ON CONFLICT DO NOTHING;
+END $$;
+COMMENT ON FUNCTION sidestep.read_unopened IS 'Messages that could not be opened come again, and can: they say what they say, in the place that they have.';
 
 CREATE FUNCTION sidestep.hear_live(p_tenant bigint, p_chats bigint[], p_ids bigint[], p_heard boolean[],
     p_device int[], p_command text[]) RETURNS void LANGUAGE sql AS $$
@@ -202,7 +215,7 @@ CREATE FUNCTION sidestep.record(p_tenant bigint, p_account bigint, p_channel tex
     p_text text[], p_reply_to text[], p_addressed boolean[], p_command text[], p_sent_at timestamptz[], p_raw text[],
     p_target_from_me boolean[], p_target_sender text[], p_metadata jsonb[], p_takes_over boolean[], p_action text[])
 RETURNS TABLE (ordinal int, is_new boolean, id bigint, chat_id bigint, thread_id bigint, action_taken text,
-    changed_id bigint, text text, edited_at timestamptz, deleted_at timestamptz)
+    changed_id bigint, text text, edited_at timestamptz, deleted_at timestamptz, sent_at timestamptz)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
     SET lock_timeout = '2s' -- whoever holds one chat may not keep a batch, and the chats that it has locked, waiting
     ROWS 100 AS $$
@@ -211,8 +224,7 @@ DECLARE
     v_contact bigint[];
     v_id bigint[];
     v_new boolean[]; -- not here yet
-    v_live boolean[]; -- heard for the first time: new, or told by the past only, or not opened before
-    v_heard boolean[]; -- of these the ones that are not new
+    v_live boolean[]; -- heard for the first time: new, or told by the past only
     v_action text[];
     v_changed bigint[];
     v_resume interval;
@@ -247,10 +259,13 @@ BEGIN
     END IF;
     v_live := v_new;
     IF false = ANY (v_new) THEN
-        SELECT array_agg(fresh OR (first AND given IS DISTINCT FROM 'imported'
-                                   AND (sidestep.is_past(p_tenant, chat, i.id) OR (typ <> 'undecryptable' AND sidestep.is_unread(p_tenant, chat, i.id)))) ORDER BY o) INTO v_live
+        SELECT array_agg(fresh OR (first AND given IS DISTINCT FROM 'imported' AND sidestep.is_past(p_tenant, chat, i.id)) ORDER BY o) INTO v_live
           FROM (SELECT u.*, row_number() OVER (PARTITION BY chat, u.id ORDER BY o) = 1 AS first
-                  FROM unnest(v_chat, v_id, v_new, p_action, p_type) WITH ORDINALITY u (chat, id, fresh, given, typ, o)) i;
+                  FROM unnest(v_chat, v_id, v_new, p_action) WITH ORDINALITY u (chat, id, fresh, given, o)) i;
+        -- What is said again has been written when it was first; who sends it may stamp it anew.
+        SELECT array_agg(coalesce(m.sent_at, at) ORDER BY o) INTO p_sent_at
+          FROM unnest(v_chat, v_id, v_new, p_sent_at) WITH ORDINALITY i (chat, id, fresh, at, o)
+          LEFT JOIN sidestep.messages m ON NOT fresh AND m.tenant_id = p_tenant AND m.chat_id = chat AND m.id = i.id;
     END IF;
 
     -- A human spoke: the first such message that the table of states makes a takeover is the takeover. One that no longer
@@ -298,13 +313,16 @@ BEGIN
          WHERE fresh AND payload IS NOT NULL;
     END IF;
     IF v_live <> v_new THEN
-        v_heard := ARRAY(SELECT live AND NOT fresh FROM unnest(v_live, v_new) WITH ORDINALITY i (live, fresh, o) ORDER BY o);
-        PERFORM sidestep.hear_live(p_tenant, v_chat, v_id, v_heard, p_device, p_command);
-        PERFORM sidestep.read_unread(p_tenant, v_chat, v_id, v_heard, p_type, p_text, p_reply_to, p_addressed, p_metadata, p_raw);
+        PERFORM sidestep.hear_live(p_tenant, v_chat, v_id, ARRAY(SELECT live AND NOT fresh FROM unnest(v_live, v_new) WITH ORDINALITY i (live, fresh, o) ORDER BY o),
+                                   p_device, p_command);
+    END IF;
+    IF false = ANY (v_new) THEN
+        PERFORM sidestep.read_unopened(p_tenant, p_account, p_now, v_chat, v_id, v_new, v_live, p_type, p_text, p_reply_to, p_addressed, p_metadata, p_raw);
     END IF;
     -- Also what was imported is decided now: that said only that it had not come live, and stands beside.
-    INSERT INTO sidestep.decisions (tenant_id, chat_id, message_id, event_type, action_taken, decided_at)
-    SELECT p_tenant, chat, i.id, CASE WHEN fresh THEN 'message' ELSE 'live' END, act, CASE WHEN act IS NOT NULL THEN p_now END
+    INSERT INTO sidestep.decisions (tenant_id, chat_id, message_id, event_type, action_taken, detail, decided_at)
+    SELECT p_tenant, chat, i.id, CASE WHEN fresh THEN 'message' ELSE 'live' END, act,
+           CASE WHEN act = 'imported' THEN 'it could not be opened' END, CASE WHEN act IS NOT NULL THEN p_now END
       FROM unnest(v_chat, v_id, v_new, v_live, v_action) i (chat, id, fresh, live, act) WHERE live;
 
     IF true = ANY (p_takes_over) THEN
@@ -334,7 +352,7 @@ BEGIN
     IF v_changed IS NULL AND v_live = v_new THEN -- mostly: nothing reads differently from what came
         RETURN QUERY
         SELECT o::int, live, i.id, chat, s.active_thread_id, CASE WHEN live THEN act ELSE 'duplicate' END,
-               NULL::bigint, NULL::text, NULL::timestamptz, NULL::timestamptz
+               NULL::bigint, NULL::text, NULL::timestamptz, NULL::timestamptz, NULL::timestamptz
           FROM unnest(v_id, v_live, v_chat, v_action) WITH ORDINALITY i (id, live, chat, act, o)
           JOIN sidestep.chat_state s ON s.tenant_id = p_tenant AND s.chat_id = chat
          ORDER BY o;
@@ -342,7 +360,7 @@ BEGIN
     END IF;
     RETURN QUERY
     SELECT o::int, live, i.id, chat, s.active_thread_id, CASE WHEN live THEN act ELSE 'duplicate' END,
-           m.id, m.text, m.edited_at, m.deleted_at
+           m.id, m.text, m.edited_at, m.deleted_at, CASE WHEN m.id = i.id THEN m.sent_at END
       FROM unnest(v_id, v_new, v_live, v_chat, v_action, v_changed) WITH ORDINALITY i (id, fresh, live, chat, act, changed, o)
       JOIN sidestep.chat_state s ON s.tenant_id = p_tenant AND s.chat_id = chat
       -- What the past has told may have been changed before it came: it reads as it does now.

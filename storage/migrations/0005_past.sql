@@ -85,8 +85,7 @@ BEGIN
           LEFT JOIN sidestep.message_keys k
             ON k.tenant_id = p_tenant AND k.external_id = ext AND k.chat_id = chat AND k.from_me = (author = 'human')
            AND k.sender_id = CASE WHEN grp AND author = 'customer' THEN coalesce(contact, 0) ELSE 0 END;
-        PERFORM sidestep.read_unread(p_tenant, v_chat, v_known, ARRAY(SELECT NOT fresh FROM unnest(v_new) WITH ORDINALITY i (fresh, o) ORDER BY o),
-                                     p_type, p_text, p_reply_to, p_addressed, p_metadata, p_raw);
+        PERFORM sidestep.read_unopened(p_tenant, p_account, p_now, v_chat, v_known, v_new, v_new, p_type, p_text, p_reply_to, p_addressed, p_metadata, p_raw);
     END IF;
     IF true <> ALL (v_new) THEN -- all of it has been here before: each new link tells the past anew
         RETURN 0;

@@ -153,42 +153,6 @@ async def test_it_reads_as_the_past_has_changed_it(world: World) -> None:
     ]
 
 
-@pytest.mark.parametrize("told", ["by the past", "live"])
-async def test_what_could_not_be_opened_is_whole_when_it_comes_again(world: World, told: str) -> None:
-    unread = of_type(MessageType.UNDECRYPTABLE, "M1", group=TEAM, by=ANA, raw='{"unread": true}')
-    await (world.record_past(unread) if told == "by the past" else world.record(unread))
-    whole = said(
-        "M1", "this one?", group=TEAM, by=ANA, type=MessageType.IMAGE, reply_to="B1", reply_to_me=True,
-        metadata={"caption": True}, raw='{"read": true}',
-    )  # fmt: skip
-    [again] = await world.record(whole)
-    assert (again.is_new, again.action) == (True, None)
-    [row] = await world.db.fetch(
-        """SELECT m.type, m.text, m.reply_to, m.addressed, m.metadata, p.raw, f.type AS medium
-             FROM sidestep.messages m JOIN sidestep.message_payloads p USING (tenant_id, chat_id, id)
-             JOIN sidestep.media f ON f.message_id = m.id"""
-    )
-    assert dict(row) == {
-        "type": "image", "text": "this one?", "reply_to": "B1", "addressed": True, "metadata": {"caption": True},
-        "raw": {"read": True}, "medium": "image",
-    }  # fmt: skip
-    assert await world.record(whole, unread) == await world.record(whole, unread)
-    assert [r.is_new for r in await world.record(whole, unread)] == [False, False]
-    [kept] = await world.db.fetch("SELECT type FROM sidestep.messages")
-    assert kept["type"] == "image"
-
-
-async def test_what_was_kept_from_us_is_answered_when_it_comes_after_all(db: Database, world: World) -> None:
-    path = Path.build(db, world)
-    async with path.running():
-        path.see(of_type(MessageType.UNDECRYPTABLE, "M1", metadata={"unavailable": True}))
-        await path.settle()
-        before = list(path.said)
-        path.see(said("M1", "price?"), said("M1", "price?"))
-        await path.settle()
-    assert path.said == [*before, "From 10 to 50."]
-
-
 async def test_an_edit_that_history_told_first_still_waits_for_its_target(world: World) -> None:
     edit = said("E1", "two cakes", at=BEFORE, type=MessageType.EDIT, reply_to="M1")
     await world.record_past(edit)

@@ -164,7 +164,7 @@ async def test_what_whatsapp_keeps_from_linked_devices_is_recorded(
         Node("message", {**attrs, "notify": "Ana"}, (Node("unavailable", {"type": "view_once"}),)),
         lasting=True,
     )
-    hidden = await arrived(bot, MessageType.UNDECRYPTABLE)
+    hidden = await bot.unopened.expect()
     assert (hidden.external_id, hidden.metadata) == ("3AVIEWONCE", {"unavailable": True})
     assert hidden.chat.jid == customer.lid
 

@@ -298,8 +298,8 @@ async def test_what_does_not_open_is_told_of_and_arrives_when_it_comes_again(
     assert bot.transport.dropped["undecryptable"] == 1
     told = [entry for entry in logs if entry["event"] == "whatsapp_message_undecryptable"]
     assert [entry["message_id"] for entry in told] == [message_id]
-    [unread] = bot.past
-    assert (unread.external_id, unread.type, unread.chat) == (
+    [unopened] = bot.unopened
+    assert (unopened.external_id, unopened.type, unopened.chat) == (
         message_id,
         MessageType.UNDECRYPTABLE,
         message.chat,

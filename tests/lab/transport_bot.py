@@ -21,7 +21,7 @@ from bot.transports.whatsapp.client import WhatsAppTransport
 from bot.transports.whatsapp.clients import HistoryDepth
 from bot.transports.whatsapp.patience import Patience
 from bot.transports.whatsapp.sender import LONGEST_SEND
-from storage.models import ChatNamed, InboundMessage, Jid, Receipt, Typing
+from storage.models import ChatNamed, InboundMessage, Jid, Receipt, Typing, Unopened
 from tests.conftest import connected, until
 
 AT_ONCE = 10.0
@@ -64,6 +64,7 @@ class TransportBot:
     ) -> None:
         self.messages: Timeline[InboundMessage] = Timeline()
         self.past: Timeline[InboundMessage] = Timeline()
+        self.unopened: Timeline[InboundMessage] = Timeline()
         self.names: dict[Jid, str] = {}
         self.receipts: Timeline[Receipt] = Timeline()
         self.typing: Timeline[Typing] = Timeline()
@@ -109,6 +110,8 @@ class TransportBot:
 
     def _note(self, event: TransportEvent) -> None:
         match event:
+            case Unopened(message=message):
+                self.unopened.note(message)
             case Receipt():
                 self.receipts.note(event)
             case Typing():

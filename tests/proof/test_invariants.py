@@ -28,7 +28,6 @@ from hypothesis.stateful import (
 )
 
 from bot.transports.base import (
-    History,
     NotConnected,
     SendPostponed,
     SendRefused,
@@ -47,6 +46,7 @@ from storage.models import (
     Outgoing,
     Receipt,
     Status,
+    Unopened,
 )
 from storage.outbox import OutboxStore
 from tests.conftest import connected, fresh_database
@@ -81,9 +81,9 @@ COMMANDS = (
 T = TypeVar("T")
 
 
-def unread(said: InboundMessage) -> History:
+def unopened(said: InboundMessage) -> Unopened:
     """What a transport tells of a message that it could not open."""
-    return History(messages=iter([replace(said, type=MessageType.UNDECRYPTABLE, text=None, is_history=True)]))
+    return Unopened(message=replace(said, type=MessageType.UNDECRYPTABLE, text=None, is_history=True))
 
 
 def pick(items: Sequence[T], back: int) -> T:
@@ -167,7 +167,7 @@ class Game(RuleBasedStateMachine):
         """The platform tells at once that it was the owner; what was said it tells later, or never."""
         said = replace(self.message(address(who, form), OWNER, LINE, late=late), from_me=True)
         self.arrive(HumanSeen(chat=said.chat, at=said.sent_at))
-        self.arrive(unread(said))
+        self.arrive(unopened(said))
         self.wait(self.shop.breathe(steps))
         if follows:
             self.arrive(said)
@@ -178,7 +178,7 @@ class Game(RuleBasedStateMachine):
     ) -> None:
         chat = address(who, form)
         said = self.message(chat, chat, text)
-        self.arrive(unread(said))
+        self.arrive(unopened(said))
         self.wait(self.shop.breathe(steps))
         if follows:
             self.arrive(said)

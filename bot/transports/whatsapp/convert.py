@@ -19,6 +19,7 @@ from storage.models import (
     Receipt,
     Status,
     Typing,
+    Unopened,
 )
 
 # Before WhatsApp existed nobody wrote on it.
@@ -84,7 +85,7 @@ def to_message(event: Any, people: People, now: datetime) -> InboundMessage | Dr
 
 
 def to_unavailable(event: Any, people: People, now: datetime) -> InboundMessage | Drop:
-    """For what WhatsApp keeps from linked devices, such as most of what is to be seen once: it will never come."""
+    """For what the owner wrote and WhatsApp keeps from linked devices, such as most of what is to be seen once."""
     place = _place(event.Info, people)
     if isinstance(place, Drop):
         return place
@@ -92,14 +93,15 @@ def to_unavailable(event: Any, people: People, now: datetime) -> InboundMessage 
     return _message(event, place, said, people, now)
 
 
-def to_unread(event: Any, people: People, now: datetime) -> InboundMessage | Drop:
-    """For what this device could not open: its place. Until it comes again it is of the past, and wakes nobody."""
+def to_unopened(event: Any, people: People, now: datetime, *, kept: bool) -> Unopened | Drop:
+    """For what this device could not open, or WhatsApp has `kept` from it."""
     place = _place(event.Info, people)
     if isinstance(place, Drop):
         return place
-    said = Said(type=MessageType.UNDECRYPTABLE) if _is_speech(event) else None
-    unread = _message(event, place, said, people, now)
-    return unread if isinstance(unread, Drop) else replace(unread, is_history=True)
+    metadata = {"unavailable": True} if kept else {}
+    said = Said(type=MessageType.UNDECRYPTABLE, metadata=metadata) if _is_speech(event) else None
+    message = _message(event, place, said, people, now)
+    return message if isinstance(message, Drop) else Unopened(message=replace(message, is_history=True))
 
 
 def to_human_seen(event: Any, people: People, now: datetime) -> HumanSeen | Drop:
@@ -108,12 +110,7 @@ def to_human_seen(event: Any, people: People, now: datetime) -> HumanSeen | Drop
     place = _place(info, people)
     if isinstance(place, Drop):
         return place
-    if (
-        not _is_speech(event)
-        or place.is_group
-        or not info.MessageSource.IsFromMe
-        or people.is_me(place.chat.jid)
-    ):
+    if not _is_speech(event) or not info.MessageSource.IsFromMe or people.is_me(place.chat.jid):
         return Drop(reason=Reason.NO_CONTENT)
     return HumanSeen(chat=place.chat, at=moment(info.Timestamp, per_second=1000, now=now))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from bot.transports.base import Deliver, History
+from bot.transports.base import Deliver
 from bot.transports.whatsapp.convert import (
     Drop,
     to_human_seen,
@@ -18,14 +18,14 @@ from bot.transports.whatsapp.convert import (
     to_receipt,
     to_typing,
     to_unavailable,
-    to_unread,
+    to_unopened,
 )
 from bot.transports.whatsapp.ids import People, is_person
 from bot.transports.whatsapp.link import Handlers
 from bot.transports.whatsapp.subjects import Subjects
 from bot.transports.whatsapp.timers import Timers
 from bot.transports.whatsapp.votes import Votes, is_vote
-from storage.models import GROUP_SERVER, HumanSeen, InboundMessage, Jid, Receipt, Typing
+from storage.models import GROUP_SERVER, HumanSeen, InboundMessage, Jid, Receipt, Typing, Unopened
 
 _log = structlog.get_logger(__name__)
 
@@ -84,37 +84,39 @@ class Ears:
 
         self._open_vote(event, on_opened)
 
-    def _pass_on(self, heard: InboundMessage | Receipt | Typing | Drop, deliver: Deliver) -> None:
+    def _pass_on(self, heard: InboundMessage | Unopened | Receipt | Typing | Drop, deliver: Deliver) -> None:
         if isinstance(heard, Drop):
             self.dropped[heard.reason] += 1
             return
         deliver(heard)
-        for address in (heard.chat, heard.sender) if isinstance(heard, InboundMessage) else (heard.chat,):
+        told = heard.message if isinstance(heard, Unopened) else heard
+        for address in (told.chat, told.sender) if isinstance(told, InboundMessage) else (told.chat,):
             if address.alt is None and is_person(address.jid):
                 self._missing(address.jid)
-        if isinstance(heard, InboundMessage):
-            self._subjects.heard_of(heard.chat.jid)
+        if isinstance(told, InboundMessage):
+            self._subjects.heard_of(told.chat.jid)
 
     def _on_undecryptable(self, event: Any, deliver: Deliver) -> None:
         # Of what is sealed once for many, whatsmeow also says so when it has not been told the sender's key yet.
-        shared = event.Info.MessageSource.Chat.Server in _SHARED
-        if event.IsUnavailable and not shared:
-            self._pass_on(to_unavailable(event, self._people, self._clock()), deliver)
+        source, now = event.Info.MessageSource, self._clock()
+        kept = event.IsUnavailable and source.Chat.Server not in _SHARED
+        if kept and source.IsFromMe:
+            self._pass_on(to_unavailable(event, self._people, now), deliver)
             return
-        # neonize has asked for it again. Until it comes it is a thing of the past: recorded, so that it is not lost if
-        # it never comes, and nothing that an answer is made to. But who has written is known.
-        human = to_human_seen(event, self._people, self._clock())
+        # neonize has asked for it again, or WhatsApp may send it after all. Until then it is of the past: recorded, so
+        # that it is not lost if it never comes, and nothing that an answer is made to. But who has written is known.
+        human = to_human_seen(event, self._people, now)
         if isinstance(human, HumanSeen):
             deliver(human)
-        unread = to_unread(event, self._people, self._clock())
-        if isinstance(unread, InboundMessage):
-            deliver(History(messages=iter([unread])))
+        self._pass_on(to_unopened(event, self._people, now, kept=kept), deliver)
+        if kept:
+            return
         self.dropped["undecryptable"] += 1
         _log.warning(
             "whatsapp_message_undecryptable",
             account=self._account,
             message_id=event.Info.ID,
-            from_me=event.Info.MessageSource.IsFromMe,
+            from_me=source.IsFromMe,
         )
 
     def _on_call(self, event: Any) -> None:

@@ -1,0 +1,210 @@
+"""What could not be opened at first: it has its place at once, wakes nobody, and is whole when it comes again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from storage.database import Database
+from storage.decisions import explain
+from storage.models import Action, Arrival, HumanSeen, MessageType, Unopened
+from tests.integration.path_world import Path
+from tests.integration.store_world import ANA, NOW, TEAM, World, of_type, said, typed
+
+EARLIER = NOW - timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
+PLACE = of_type(MessageType.UNDECRYPTABLE, "M1", raw='{"opened": false}')
+WHOLE = said("M1", "price?")
+PICTURE = said(
+    "M1", "this one?", group=TEAM, type=MessageType.IMAGE, reply_to="B1", reply_to_me=True,
+    metadata={"caption": True}, raw='{"opened": true}',
+)  # fmt: skip
+IS_WHOLE = {
+    "type": "image", "text": "this one?", "reply_to": "B1", "addressed": True, "metadata": {"caption": True},
+    "raw": {"opened": True}, "medium": "image",
+}  # fmt: skip
+READ = """
+SELECT m.type, m.text, m.reply_to, m.addressed, m.metadata, p.raw, f.type AS medium
+  FROM sidestep.messages m LEFT JOIN sidestep.message_payloads p USING (tenant_id, chat_id, id)
+  LEFT JOIN sidestep.media f ON f.message_id = m.id
+"""
+
+
+@pytest.fixture
+async def world(db: Database) -> World:
+    return await World.open(db)
+
+
+def in_group(arrival: Arrival) -> Arrival:
+    return replace(arrival, event=replace(arrival.event, chat=TEAM, sender=ANA, is_group=True))
+
+
+def unopened(arrival: Arrival) -> Unopened:
+    """What a transport tells of it."""
+    closed = replace(arrival.event, type=MessageType.UNDECRYPTABLE, text=None, is_history=True)
+    return Unopened(message=closed)
+
+
+async def decisions(world: World, external_id: str = "M1") -> list[tuple[str, Action | None]]:
+    told = await explain(world.db, world.sessions, world.tenant.tenant_id, external_id)
+    return [(e.event_type, e.action) for e in told]
+
+
+async def test_it_is_recorded_and_nobody_answers_it(db: Database, world: World) -> None:
+    path = Path.build(db, world)
+    async with path.running():
+        path.pipeline.receive(unopened(PLACE))
+        path.see(said("M2", "price?"))
+        await path.settle()
+    assert path.said == ["From 10 to 50."]
+    assert await decisions(world) == [("message", Action.IMPORTED)]
+    [told] = await explain(db, world.sessions, world.tenant.tenant_id, "M1")
+    assert (told.message.type, told.detail) == (MessageType.UNDECRYPTABLE, "it could not be opened")
+    assert Action.IMPORTED in path.decided
+
+
+async def test_it_is_answered_once_when_it_comes(db: Database, world: World) -> None:
+    path = Path.build(db, world)
+    async with path.running():
+        path.pipeline.receive(unopened(PLACE))
+        path.see(WHOLE, WHOLE)
+        path.pipeline.receive(unopened(PLACE))
+        path.see(WHOLE)
+        await path.settle()
+    assert path.said == ["From 10 to 50."]
+    assert sorted(await decisions(world)) == [
+        ("live", Action.KEYWORD_REPLIED),
+        ("message", Action.IMPORTED),
+        ("repeat", Action.DUPLICATE),
+    ]
+
+
+async def test_what_the_human_handled_meanwhile_is_not_answered_however_late_it_opens(
+    db: Database, world: World
+) -> None:
+    """Who sends it again may stamp it anew: it was written when it came first."""
+    path = Path.build(db, world)
+    async with path.running():
+        path.pipeline.receive(unopened(said("M1", at=EARLIER)))
+        path.see(typed("H1", at=EARLIER + SECOND), typed("C1", "/resume", at=EARLIER + 2 * SECOND))
+        await path.settle()
+        path.see(WHOLE)
+        await path.settle()
+    assert "From 10 to 50." not in path.said
+    assert ("live", Action.SUPERSEDED) in await decisions(world)
+
+
+async def test_a_line_from_before_a_resume_pauses_no_more_however_late_it_opens(
+    db: Database, world: World
+) -> None:
+    path, line = Path.build(db, world), typed("H1", at=EARLIER)
+    async with path.running():
+        path.pipeline.receive(HumanSeen(chat=ANA, at=EARLIER))
+        path.pipeline.receive(unopened(line))
+        path.see(typed("C1", "/resume", at=EARLIER + SECOND))
+        await path.settle()
+        path.see(typed("H1"), said("M2", "price?"))
+        await path.settle()
+    assert path.said[-1] == "From 10 to 50."
+
+
+async def test_of_one_moment_a_line_that_came_after_a_resume_is_the_last_word(
+    db: Database, world: World
+) -> None:
+    """Its place is where it arrived, whenever it opens."""
+    path, line = Path.build(db, world), typed("H1")
+    async with path.running():
+        path.see(typed("C1", "/resume"))
+        path.pipeline.receive(HumanSeen(chat=ANA, at=NOW))
+        path.pipeline.receive(unopened(line))
+        path.see(line)
+        await path.settle()
+        path.see(said("M2", "price?"))
+        await path.settle()
+    assert "From 10 to 50." not in path.said
+
+
+async def test_a_stop_leaves_none_unrecorded(db: Database, world: World) -> None:
+    path = Path.build(db, world)
+    async with path.running():
+        path.pipeline.receive(unopened(PLACE))
+        await path.pipeline.drained()
+    assert await decisions(world) == [("message", Action.IMPORTED)]
+
+
+async def test_it_is_whole_when_it_comes(world: World) -> None:
+    await world.record_past(in_group(PLACE))
+    [heard] = await world.record(PICTURE)
+    assert (heard.is_new, heard.action) == (True, None)
+    assert [dict(row) for row in await world.db.fetch(READ)] == [IS_WHOLE]
+    for again in (PICTURE, in_group(PLACE)):
+        assert not (await world.record(again))[0].is_new
+    assert [dict(row) for row in await world.db.fetch(READ)] == [IS_WHOLE]
+
+
+@pytest.mark.parametrize("opened_by", ["the phone's history", "a repeat", "a repeat in its batch"])
+async def test_whoever_opens_it_it_is_whole(world: World, opened_by: str) -> None:
+    if opened_by == "the phone's history":
+        await world.record_past(in_group(PLACE))
+        await world.record_past(PICTURE)
+    elif opened_by == "a repeat":
+        await world.record(in_group(PLACE))
+        assert not (await world.record(PICTURE))[0].is_new
+    else:
+        await world.record(in_group(PLACE), PICTURE)
+    assert [dict(row) for row in await world.db.fetch(READ)] == [IS_WHOLE]
+
+
+async def test_what_the_phone_s_history_opens_is_answered_when_it_comes(db: Database, world: World) -> None:
+    await world.record_past(PLACE)
+    await world.record_past(WHOLE)
+    path = Path.build(db, world)
+    async with path.running():
+        path.see(WHOLE)
+        await path.settle()
+    assert path.said == ["From 10 to 50."]
+
+
+async def test_the_first_words_are_among_the_versions_of_what_was_edited_meanwhile(world: World) -> None:
+    await world.record_past(PLACE)
+    await world.record(said("E1", "two cakes", type=MessageType.EDIT, reply_to="M1"))
+    [heard] = await world.record(said("M1", "one cake"))
+    assert heard.message.text == "two cakes"
+    rows = await world.db.fetch("SELECT text FROM sidestep.message_versions ORDER BY version_id")
+    assert [row["text"] for row in rows] == ["one cake", "two cakes"]
+
+
+async def test_the_owner_s_takes_the_chat_over_before_and_after_it_opens(db: Database, world: World) -> None:
+    path, line = Path.build(db, world), typed("H1", at=EARLIER)
+    async with path.running():
+        path.pipeline.receive(HumanSeen(chat=ANA, at=EARLIER))
+        path.pipeline.receive(unopened(line))
+        path.see(said("M2", "price?"))
+        await path.settle()
+        path.see(line)
+        await path.settle()
+    assert path.said == []
+    assert (await world.session(await world.meet())).is_paused
+    assert ("live", Action.HUMAN_SPOKE) in await decisions(world, "H1")
+
+
+@pytest.mark.parametrize("takes_over", [True, False])
+async def test_the_owner_s_in_a_group_pauses_it_only_where_that_is_configured(
+    db: Database, world: World, takes_over: bool
+) -> None:
+    path = Path.build(db, world)
+    path.pipeline._policy = replace(path.pipeline._policy, takeover_in_groups=takes_over)
+    await world.record(said("M1", group=TEAM))
+    async with path.running():
+        path.pipeline.receive(HumanSeen(chat=TEAM, at=NOW))
+        await path.pipeline.drained()
+    assert (await world.session(await world.meet(TEAM))).is_paused is takes_over
+
+
+async def test_a_repeat_that_can_be_read_keeps_its_decision(world: World) -> None:
+    [kept] = await world.record(PLACE)
+    [again] = await world.record(WHOLE)
+    assert (kept.is_new, again.is_new) == (True, False)
+    assert await world.texts() == ["price?"]

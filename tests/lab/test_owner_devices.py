@@ -6,8 +6,11 @@ import pytest
 from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
 from neonize.utils.jid import build_jid
 
+from bot.lab.nodes import Node, Value
+from bot.lab.origin import seconds
 from bot.lab.people import Customer, Owner
 from bot.lab.timeline import PATIENCE
+from bot.transports.whatsapp.client import WhatsAppTransport
 from storage.models import Action, InboundMessage, Origin
 from tests.conftest import until
 from tests.lab.conftest import Link
@@ -76,3 +79,36 @@ async def test_what_a_customer_writes_is_in_the_store_though_it_never_opens(
         return [(row["type"], row["author"]) for row in rows] == [("undecryptable", "customer")]
 
     await until(is_recorded)
+
+
+@pytest.mark.parametrize("what", ["edit", "reaction", "vote"])
+async def test_what_does_not_open_and_is_no_speech_takes_nothing_over_and_leaves_nothing(
+    lab_bot: LabBot, owner: Owner, customer: Customer, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(owner.phone._sealer, "send_again", lambda receipt: None)
+    await customer.says("price?")
+    answer = await customer.hears("From 10 to 50.")
+    match what:
+        case "edit":
+            await owner.edits("3A00", "From 10 to 60.", to=customer, damaged=True)
+        case "reaction":
+            await owner.reacts(answer, "👍", to=customer, damaged=True)
+        case _:
+            attrs: dict[str, Value] = {
+                "from": owner.account.lid,
+                "recipient": customer.account.lid,
+                "t": seconds(),
+            }
+            sealed = Node("enc", {"v": "2", "type": "msg", "decrypt-fail": "hide"}, b"a vote")
+            vote = Node("message", {**attrs, "id": "3AVOTE", "type": "poll"}, (sealed,))
+            owner.linked[0].deliver(vote, lasting=True)
+    transport = lab_bot.transport()
+    assert isinstance(transport, WhatsAppTransport)
+
+    async def has_come() -> bool:
+        return transport.dropped["undecryptable"] > 0
+
+    await until(has_come)
+    assert (await lab_bot.decided(await customer.says("price?"))).action is Action.KEYWORD_REPLIED
+    unread = "SELECT external_id FROM sidestep.messages WHERE type = 'undecryptable'"
+    assert await lab_bot.database.fetch(unread) == []

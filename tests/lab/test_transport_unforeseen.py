@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from bot.lab import messages, protobuf
+from bot.lab.connection import Connection
 from bot.lab.lab import Lab
 from bot.lab.linked import LinkedDevice
 from bot.lab.nodes import SERVER, Node
@@ -96,3 +97,25 @@ async def test_quotes_of_quotes_without_end_are_recorded(
     recorded = next(heard for heard in bot.messages if heard.external_id == message_id)
     assert recorded.type is (MessageType.TEXT if depth == 30 else MessageType.UNDECRYPTABLE)
     assert customer.lid in recorded.chat.jids
+
+
+async def test_the_chat_with_oneself_is_known_though_the_pairing_did_not_tell_our_lid(
+    empty_dsn: str, lab: Lab, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = Connection.send
+
+    def send_without_lid(self: Connection, node: Node) -> None:
+        if device := node.find("pair-success", "device"):
+            success = node.child("pair-success")
+            bare = Node("device", {"jid": device.attrs["jid"]})
+            parts = tuple(bare if part is device else part for part in success.children)
+            node = Node(node.tag, node.attrs, (Node(success.tag, success.attrs, parts),))
+        send(self, node)
+
+    monkeypatch.setattr(Connection, "send", send_without_lid)
+    await make_session_schema(empty_dsn)
+    bot = TransportBot(empty_dsn, lab)
+    await bot.pair(owner)
+    await owner.says("nota", to=owner)
+    assert (await bot.message("nota")).to_self
+    await bot.stop()

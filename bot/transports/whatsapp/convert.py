@@ -110,7 +110,7 @@ def to_human_seen(event: Any, people: People, now: datetime) -> HumanSeen | Drop
     place = _place(info, people)
     if isinstance(place, Drop):
         return place
-    if not _is_speech(event) or not info.MessageSource.IsFromMe or people.is_me(place.chat.jid):
+    if not _is_speech(event) or not info.MessageSource.IsFromMe or people.is_mine(place.chat):
         return Drop(reason=Reason.NO_CONTENT)
     return HumanSeen(chat=place.chat, at=moment(info.Timestamp, per_second=1000, now=now))
 
@@ -136,7 +136,7 @@ def _message(
         sender=place.sender,
         sent_at=moment(info.Timestamp, per_second=1000, now=now),
         from_me=from_me,
-        to_self=not place.is_group and people.is_me(place.chat.jid),
+        to_self=not place.is_group and people.is_mine(place.chat),
         is_group=place.is_group,
         sender_device=info.MessageSource.Sender.Device,
         # The owner's own name must never become the name of the customer he writes to.

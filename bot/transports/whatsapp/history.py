@@ -131,7 +131,7 @@ def _spoken(
         sender=place.sender,
         sent_at=moment(told.messageTimestamp, per_second=1, now=now),
         from_me=from_me,
-        to_self=not place.is_group and people.is_me(place.chat.jid),
+        to_self=not place.is_group and people.is_mine(place.chat),
         is_group=place.is_group,
         push_name=None if from_me else clean(told.pushName),
         type=said.type,

@@ -82,6 +82,10 @@ class People:
     def is_me(self, jid: Jid | None) -> bool:
         return jid in self._own
 
+    def is_mine(self, address: Address) -> bool:
+        """By either form: the account's LID may not be known yet."""
+        return any(self.is_me(jid) for jid in address.jids)
+
     def address(self, jid: Jid, alt: Jid | None = None) -> Address:
         """The address with its other form: the event's, else the remembered one; both are remembered."""
         if alt is not None and alt != jid and is_person(alt) and is_person(jid):

@@ -32,6 +32,8 @@ def read_address(url: str) -> Address:
             "has a special character in its user or password: write # as %23, / as %2F, ? as %3F, @ as %40"
         )
     login, at, hosts = parts.netloc.rpartition("@")
+    if not all(_has_a_port_or_none(host) for host in hosts.split(",")):
+        raise BadDatabaseUrl(f"has a port that is no number from 1 to 65535; it must look like {_FORM}")
     user, colon, password = login.partition(":")
     options = parse_qsl(parts.query, keep_blank_values=True)
     secret = unquote(password) if colon else dict(options).get("password")
@@ -39,3 +41,8 @@ def read_address(url: str) -> Address:
     open_url = urlunsplit((scheme, f"{user}{at}{hosts}", parts.path, urlencode(shown, safe="/"), ""))
     where = hosts or dict(options).get("host", "localhost")
     return Address(url=url.strip(), open_url=open_url, password=secret, place=f"{where}{unquote(parts.path)}")
+
+
+def _has_a_port_or_none(host: str) -> bool:
+    port = host.rpartition("]")[2].partition(":")[2]
+    return not port or (port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535)

@@ -39,6 +39,11 @@ def test_the_password_is_taken_out(url: str, open_url: str, password: str | None
         "postgresql://u:sec/ret@db/shop",
         "postgresql://u:sec?ret@db/shop",
         "postgresql://u:secret@[db/shop",
+        "postgresql://u:secret@db:99999/shop",
+        "postgresql://u:secret@db:0/shop",
+        "postgresql://u:secret@db:port/shop",
+        "postgresql://u:secret@[::1]:99999/shop",
+        "postgresql://u:secret@one:5432,two:x/shop",
     ],
 )
 def test_what_cannot_be_read_is_refused_and_not_repeated(url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from datetime import timedelta
@@ -98,7 +99,8 @@ def export(
         typer.echo(f"{output} cannot be written: {exc.strerror}", err=True)
         raise typer.Exit(REFUSED) from None
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where none could be written, there is none to remove
+            unfinished.unlink(missing_ok=True)
 
 
 def archive(

@@ -14,6 +14,8 @@ async def test_what_is_exported_comes_back_after_it_was_erased(shop: Shop) -> No
     told = await shop.run("export", "Ana", "-o", "ana.jsonl", DATABASE_URL=shop.dsn)
     assert (told.code, told.out, told.err) == (0, "", "")
     file = shop.folder / "ana.jsonl"
+    nowhere = await shop.run("export", "Ana", "-o", "ana.jsonl/ana.jsonl", DATABASE_URL=shop.dsn)
+    assert (nowhere.code, nowhere.err) == (1, "ana.jsonl/ana.jsonl cannot be written: Not a directory\n")
     assert file.stat().st_mode & 0o777 == 0o600
     assert [json.loads(line).get("kind") for line in file.read_text().splitlines()] == [
         "export", "contact", "chat", None, None,

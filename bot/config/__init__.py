@@ -156,7 +156,7 @@ def _problem(error: ErrorDetails, sources: Sources, file: Path | None) -> Proble
         hint = _suggest(place)
     elif kind == "tuple_type":
         hint = "in a variable: as JSON"
-    elif place == ("tenants",) and not sources.origins:
+    elif place == ("tenants",) and not sources.origin(place):
         nowhere = f"there is no {DEFAULT_FILE} in this folder: name one with --config"
         hint = nowhere if file is None else f"{file.name} says nothing"
     return Problem(place=show_place(place), message=message, hint=hint, origin=sources.origin(place))

@@ -178,6 +178,10 @@ _YAML_MISTAKES = (
     ("cannot start any token", "a text that begins with such a sign has to be quoted"),
     ("unexpected end of stream", "a quote is not closed"),
     ("unknown escape character", "a backslash in double quotes means something else: use single quotes"),
+    (
+        "<block end>, but found '<scalar>'",
+        "a text goes on behind its closing quote: put the whole into the other kind of quotes",
+    ),
     ("<block end>", "the indent fits nothing above it"),
     ("another document", "there is a second document: only one `---` may stand, at the top"),
 )

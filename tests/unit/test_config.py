@@ -338,6 +338,8 @@ database: {url: "mysql://u:hunter2@h/d"}
             ("x: a: secret\n", "quote a text that has one"),
             ("http\nlog: {}\n", "a key has no colon"),
             ("http:\n    port: 1\n  host: secret\n", "the indent fits nothing above it"),
+            ("x: 'It's secret'\n", "behind its closing quote"),
+            ('x: "a "secret" b"\n', "behind its closing quote"),
             ("x: @secret\n", "has to be quoted"),
         ],
     )
@@ -389,6 +391,8 @@ database: {url: "mysql://u:hunter2@h/d"}
             str(problem)
             == "tenants: is missing (there is no config.yaml in this folder: name one with --config)"
         )
+        with pytest.raises(ConfigError, match=r"there is no config\.yaml in this folder"):
+            load(environ={"DATABASE_URL": "postgresql://db/shop"})
         with pytest.raises(ConfigError, match=r"^other\.yaml: there is no such file$"):
             load(Path("other.yaml"), environ={})
 

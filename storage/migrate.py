@@ -35,6 +35,9 @@ _LEDGER_EXISTS = "SELECT to_regclass('sidestep.schema_migrations') IS NOT NULL"
 _APPLIED = "SELECT version, name, sha256 FROM sidestep.schema_migrations ORDER BY version"
 _RECORD = "INSERT INTO sidestep.schema_migrations (version, name, sha256) VALUES ($1, $2, $3)"
 _SCHEMA_EXISTS = "SELECT to_regnamespace('sidestep') IS NOT NULL"
+_MAY_BEGIN = """
+SELECT to_regnamespace('sidestep') IS NOT NULL OR has_database_privilege(current_database(), 'CREATE')
+"""
 _MAKE_SCHEMA = "CREATE SCHEMA sidestep"
 LEDGER = """
     CREATE TABLE IF NOT EXISTS sidestep.schema_migrations (
@@ -94,8 +97,14 @@ def _read(path: Path) -> Migration:
 
 
 async def pending(database: Database, folder: Path = MIGRATIONS) -> list[Migration]:
-    """What is yet to be applied. Raises SchemaTooNew or SchemaDiffers where this code does not fit the database."""
+    """What is yet to be applied.
+
+    Raises SchemaTooNew or SchemaDiffers where this code does not fit the database, and MigrationFailed where there is
+    no schema yet and the user may not create one.
+    """
     async with database.acquire() as connection:
+        if not await connection.fetchval(_MAY_BEGIN):
+            raise _may_not_create(database.address.place)
         return await _pending(connection, shipped(folder))
 
 
@@ -176,10 +185,13 @@ async def _make_ledger(connection: Connection, place: str) -> None:
             await connection.execute(_MAKE_SCHEMA)
         await connection.execute(LEDGER)
     except asyncpg.InsufficientPrivilegeError as exc:
-        raise MigrationFailed(
-            f"the user may not create a schema in {place} ({exc.args[0]}): "
-            "GRANT CREATE ON DATABASE … TO …, or let it own the database"
-        ) from exc
+        raise _may_not_create(place) from exc
+
+
+def _may_not_create(place: str) -> MigrationFailed:
+    return MigrationFailed(
+        f"the user may not create a schema in {place}: GRANT CREATE ON DATABASE … TO …, or let it own the database"
+    )
 
 
 async def _back_up(

@@ -164,6 +164,8 @@ async def test_a_user_who_may_create_nothing_is_told_what_to_grant(postgres: str
     async with ordinary_user(postgres, owner=False) as dsn, opened(dsn) as database:
         with pytest.raises(MigrationFailed, match="GRANT CREATE ON DATABASE"):
             await migrate(database, folder=write(first=ONE))
+        with pytest.raises(MigrationFailed, match="GRANT CREATE ON DATABASE"):
+            await pending(database)  # as `sidestep check` asks, before anybody starts
 
 
 async def test_a_migrated_database_needs_no_right_to_create(dsn: str) -> None:

@@ -22,7 +22,7 @@ from bot.crashpoints import Point, passing
 from bot.marks import Mark
 from storage.errors import StoreUnavailable
 from storage.messages import BadArrival, MessageStore
-from storage.models import Account, Arrival, ChatNamed, Merge, Receipt, Recorded, StatusChange
+from storage.models import Account, Arrival, ChatNamed, Merge, MessageType, Receipt, Recorded, StatusChange
 from storage.outbox import BadReceipt, OutboxStore
 
 log = structlog.get_logger(__name__)
@@ -223,7 +223,8 @@ def _batch(queue: Iterable[Entry]) -> list[Entry]:
 
 def _kind(entry: Entry) -> tuple[type, bool]:
     """What may share a commit. What could not be opened must be there before it comes again, which may be at once."""
-    return type(entry.item), isinstance(entry.item, Arrival) and entry.item.event.is_history
+    item = entry.item
+    return type(item), isinstance(item, Arrival) and item.event.type is MessageType.UNDECRYPTABLE
 
 
 def _together(receipts: Iterable[Receipt]) -> Iterator[list[Receipt]]:

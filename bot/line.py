@@ -29,7 +29,7 @@ from bot.transports.base import (
     TransportEvent,
 )
 from storage.errors import NumberTaken
-from storage.models import Account, ChatNamed, HumanSeen, InboundMessage, Receipt, Typing, Unopened
+from storage.models import Account, ChatNamed, InboundMessage, Receipt, Typing, Unopened
 from storage.tenants import TenantStore
 
 log = structlog.get_logger(__name__)
@@ -105,7 +105,7 @@ class Line:
 
     def _deliver(self, event: TransportEvent) -> None:
         match event:
-            case InboundMessage() | HumanSeen() | Unopened() | History() | Receipt() | Typing() | ChatNamed():
+            case InboundMessage() | Unopened() | History() | Receipt() | Typing() | ChatNamed():
                 self.pipeline.receive(event)
             case ConnectionChanged():
                 self._connection_changed()

@@ -52,7 +52,6 @@ from storage.models import (
     Arrival,
     ChatId,
     ChatNamed,
-    HumanSeen,
     InboundMessage,
     Jid,
     Merge,
@@ -149,15 +148,11 @@ class Pipeline:
 
     # -- seen: synchronous, in the order of the transport's events --
 
-    def receive(
-        self, event: InboundMessage | HumanSeen | Unopened | History | Receipt | Typing | ChatNamed
-    ) -> None:
+    def receive(self, event: InboundMessage | Unopened | History | Receipt | Typing | ChatNamed) -> None:
         """Take an event in, at once and in order; nothing here awaits."""
         match event:
             case InboundMessage():
                 self._receive_message(event)
-            case HumanSeen():
-                self._receive_human(event)
             case Unopened():
                 # As of the past: its decision is that it wakes nobody, until it comes live.
                 self.inbox.put(classify(event.message, self._roles, self._policy))
@@ -184,13 +179,6 @@ class Pipeline:
             mark = self._marks.put(event.chat.jids, self._known_lanes(event.chat.jids))
         self.inbox.put(arrival, mark)
         passing(Point.SEEN)
-
-    def _receive_human(self, event: HumanSeen) -> None:
-        if event.chat.jid.endswith(f"@{GROUP_SERVER}") and not self._policy.takeover_in_groups:
-            return
-        self._marks.learn(event.chat)
-        mark = self._marks.put(event.chat.jids, self._known_lanes(event.chat.jids))
-        self._take_over(event.chat, event.at, mark)
 
     def _classify(self, event: InboundMessage) -> Arrival:
         self._roles.learn(event.sender)

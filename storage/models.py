@@ -260,16 +260,8 @@ class Typing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HumanSeen:
-    """Occurs when the owner has written to a customer what cannot be read, or not yet: no message, but a takeover."""
-
-    chat: Address
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Unopened:
-    """Occurs when something was written that cannot be opened, or not yet: its place is recorded, and wakes nobody.
+    """Occurs when a customer has written what cannot be opened, or not yet: its place is recorded, and wakes nobody.
 
     When it comes again, whole, it is heard as any message. `message` says where, when and by whom, as of the past.
     """

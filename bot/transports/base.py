@@ -24,7 +24,6 @@ from typing import Protocol
 from storage.models import (
     ChatNamed,
     ExternalId,
-    HumanSeen,
     InboundMessage,
     Jid,
     MessageType,
@@ -167,7 +166,6 @@ class History:
 
 TransportEvent = (
     InboundMessage
-    | HumanSeen
     | Unopened
     | History
     | Receipt

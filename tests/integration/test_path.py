@@ -17,10 +17,8 @@ from storage.models import (
     Address,
     ChatNamed,
     ExternalId,
-    HumanSeen,
     Jid,
     MessageType,
-    PauseReason,
     Quoted,
     Typing,
 )
@@ -30,7 +28,6 @@ from tests.integration.store_world import (
     ANA_BOTH,
     ANA_LID,
     BEN,
-    NOW,
     SHOP,
     TEAM,
     World,
@@ -69,16 +66,6 @@ async def test_a_reaction_while_the_bot_types_does_not_cost_the_answer(
         await path.settle()
         assert path.said == [ANSWER]
         assert path.decided == [Action.KEYWORD_REPLIED, Action.IGNORED_UNSUPPORTED]
-
-
-async def test_a_word_that_cannot_be_read_is_in_the_store_before_a_line_ends(path: Path) -> None:
-    """No row of the inbox waits for it: a line that lost its account would else have let go of the owner's pause."""
-    async with path.running():
-        path.pipeline.receive(HumanSeen(chat=ANA, at=NOW))
-        await path.pipeline.drained()
-        await path.pipeline.close()
-        session = await path.world.session(await path.world.meet())
-        assert session.pause_reason is PauseReason.HUMAN_TAKEOVER
 
 
 async def test_a_resume_does_not_undo_what_the_owner_writes_right_after_it(path: Path) -> None:

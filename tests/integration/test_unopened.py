@@ -9,7 +9,7 @@ import pytest
 
 from storage.database import Database
 from storage.decisions import explain
-from storage.models import Action, Arrival, HumanSeen, MessageType, Unopened
+from storage.models import Action, Arrival, MessageType, Unopened
 from tests.integration.path_world import Path
 from tests.integration.store_world import ANA, NOW, TEAM, World, of_type, said, typed
 
@@ -45,6 +45,11 @@ def unopened(arrival: Arrival) -> Unopened:
     """What a transport tells of it."""
     closed = replace(arrival.event, type=MessageType.UNDECRYPTABLE, text=None, is_history=True)
     return Unopened(message=closed)
+
+
+def closed(arrival: Arrival) -> Arrival:
+    """The owner's, as it is until it opens: a word of theirs, whatever it says."""
+    return replace(arrival, event=replace(arrival.event, type=MessageType.UNDECRYPTABLE, text=None))
 
 
 async def decisions(world: World, external_id: str = "M1") -> list[tuple[str, Action | None]]:
@@ -99,11 +104,9 @@ async def test_what_the_human_handled_meanwhile_is_not_answered_however_late_it_
 async def test_a_line_from_before_a_resume_pauses_no_more_however_late_it_opens(
     db: Database, world: World
 ) -> None:
-    path, line = Path.build(db, world), typed("H1", at=EARLIER)
+    path = Path.build(db, world)
     async with path.running():
-        path.pipeline.receive(HumanSeen(chat=ANA, at=EARLIER))
-        path.pipeline.receive(unopened(line))
-        path.see(typed("C1", "/resume", at=EARLIER + SECOND))
+        path.see(closed(typed("H1", at=EARLIER)), typed("C1", "/resume", at=EARLIER + SECOND))
         await path.settle()
         path.see(typed("H1"), said("M2", "price?"))
         await path.settle()
@@ -114,12 +117,9 @@ async def test_of_one_moment_a_line_that_came_after_a_resume_is_the_last_word(
     db: Database, world: World
 ) -> None:
     """Its place is where it arrived, whenever it opens."""
-    path, line = Path.build(db, world), typed("H1")
+    path = Path.build(db, world)
     async with path.running():
-        path.see(typed("C1", "/resume"))
-        path.pipeline.receive(HumanSeen(chat=ANA, at=NOW))
-        path.pipeline.receive(unopened(line))
-        path.see(line)
+        path.see(typed("H0"), typed("C1", "/resume"), closed(typed("H1")), typed("H1"))
         await path.settle()
         path.see(said("M2", "price?"))
         await path.settle()
@@ -176,18 +176,77 @@ async def test_the_first_words_are_among_the_versions_of_what_was_edited_meanwhi
     assert [row["text"] for row in rows] == ["one cake", "two cakes"]
 
 
-async def test_the_owner_s_takes_the_chat_over_before_and_after_it_opens(db: Database, world: World) -> None:
-    path, line = Path.build(db, world), typed("H1", at=EARLIER)
+async def test_the_owner_s_takes_the_chat_over_before_it_opens(db: Database, world: World) -> None:
+    path, line = Path.build(db, world), typed("H1", "It is 20", at=EARLIER)
     async with path.running():
-        path.pipeline.receive(HumanSeen(chat=ANA, at=EARLIER))
-        path.pipeline.receive(unopened(line))
-        path.see(said("M2", "price?"))
+        path.see(closed(line), said("M2", "price?"))
         await path.settle()
         path.see(line)
         await path.settle()
     assert path.said == []
+    assert sorted(await decisions(world, "H1")) == [("message", Action.PAUSED), ("repeat", Action.DUPLICATE)]
+    assert "It is 20" in await world.texts()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_command_is_carried_out_when_it_opens_and_was_no_takeover(
+    db: Database, world: World, at_once: bool
+) -> None:
+    path, command = Path.build(db, world), typed("C1", "/status")
+    async with path.running():
+        path.see(closed(command))
+        if not at_once:
+            path.see(said("M1", "price?"))
+            await path.settle()
+            assert "From 10 to 50." not in path.said
+        path.see(command, command)
+        await path.settle()
+        await path.pipeline.take_up_backlog()
+        path.see(said("M2", "price?", at=NOW + SECOND))
+        await path.settle()
+    assert path.said[-1] == "From 10 to 50."
+    assert ("live", Action.COMMAND_DONE) in await decisions(world, "C1")
+    assert not (await world.session(await world.meet())).is_paused
+
+
+async def test_a_command_that_opens_leaves_the_pause_of_a_line_before_it(db: Database, world: World) -> None:
+    path, command = Path.build(db, world), typed("C1", "/status")
+    async with path.running():
+        path.see(typed("H1"), closed(command))
+        await path.settle()
+        path.see(command)
+        await path.settle()
+    assert ("live", Action.COMMAND_DONE) in await decisions(world, "C1")
     assert (await world.session(await world.meet())).is_paused
-    assert ("live", Action.HUMAN_SPOKE) in await decisions(world, "H1")
+
+
+async def test_a_command_that_opens_leaves_the_pause_of_a_line_after_it(db: Database, world: World) -> None:
+    path, command = Path.build(db, world), typed("C1", "/status")
+    async with path.running():
+        path.see(closed(command), typed("H1", at=NOW + SECOND), command)
+        await path.settle()
+    assert (await world.session(await world.meet())).is_paused
+
+
+@pytest.mark.parametrize("opens", [True, False])
+async def test_what_was_asked_after_a_line_that_comes_late_is_answered_in_order(
+    db: Database, world: World, opens: bool
+) -> None:
+    """The answer that the line has cancelled comes before one to what was asked meanwhile."""
+    path, line = Path.build(db, world), typed("H1", at=NOW - timedelta(hours=3))
+    async with path.running():
+        path.see(said("M1", "price?"))
+        await path.pipeline.inbox.drained()
+        await path.clock.advance(timedelta(seconds=2))  # it is typed
+        path.see(said("M2", "price?", at=NOW + 2 * SECOND))
+        path.see(line if opens else closed(line))
+        await path.settle()
+    answered = await db.fetch(
+        "SELECT answers FROM sidestep.outbox WHERE status = 'sent' ORDER BY sent_at, id"
+    )
+    ids = [answer for row in answered for answer in row["answers"]]
+    assert len(ids) == 2
+    assert ids == sorted(ids)
 
 
 @pytest.mark.parametrize("takes_over", [True, False])
@@ -198,7 +257,7 @@ async def test_the_owner_s_in_a_group_pauses_it_only_where_that_is_configured(
     path.pipeline._policy = replace(path.pipeline._policy, takeover_in_groups=takes_over)
     await world.record(said("M1", group=TEAM))
     async with path.running():
-        path.pipeline.receive(HumanSeen(chat=TEAM, at=NOW))
+        path.see(closed(typed("H1", to=TEAM, is_group=True)))
         await path.pipeline.drained()
     assert (await world.session(await world.meet(TEAM))).is_paused is takes_over
 

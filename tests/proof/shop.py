@@ -25,7 +25,6 @@ from storage.models import (
     Address,
     ChatId,
     ExternalId,
-    HumanSeen,
     InboundMessage,
     Jid,
     MessageId,
@@ -153,12 +152,13 @@ class Shop:
 
     def note(self, event: TransportEvent, by: Daemon) -> None:
         """A daemon is handed something."""
-        if isinstance(event, HumanSeen):
-            self.lines.append(Line(order=self.next_order(), by=by, chat=event.chat, at=event.at))
         if not isinstance(event, InboundMessage):
             return
         seen = Seen(order=self.next_order(), by=by, event=event, repeated=self._was_seen(event))
         self.seen.append(seen)
+        if seen.repeated and event.from_me and (event.text or "").startswith("/"):
+            # What could not be read was a command, and nobody's word.
+            self.lines = [line for line in self.lines if line.external_id != event.external_id]
         if self._is_line(event) and not seen.repeated:
             self.lines.append(
                 Line(
@@ -200,7 +200,8 @@ class Shop:
                 line.known = self.next_order()
 
     def _is_line(self, event: InboundMessage) -> bool:
-        said = event.from_me and event.text == LINE and event.type is MessageType.TEXT
+        is_read = event.text == LINE and event.type is MessageType.TEXT
+        said = event.from_me and (is_read or event.type is MessageType.UNDECRYPTABLE)
         return said and (not event.is_group or self.policy.takeover_in_groups)
 
     def _was_seen(self, event: InboundMessage) -> bool:

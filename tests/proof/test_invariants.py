@@ -40,7 +40,6 @@ from storage.models import (
     Address,
     ChatId,
     ExternalId,
-    HumanSeen,
     InboundMessage,
     MessageType,
     Outgoing,
@@ -162,15 +161,18 @@ class Game(RuleBasedStateMachine):
         who=people, form=forms, late=st.sampled_from([0, 0, 0, 300]), follows=st.booleans(), steps=steps_taken
     )
     def the_owner_writes_what_cannot_be_read(
-        self, who: int, form: str, late: int, follows: bool, steps: int
+        self, who: int, form: str, late: int, follows: bool, steps: int, text: str = LINE
     ) -> None:
         """The platform tells at once that it was the owner; what was said it tells later, or never."""
-        said = replace(self.message(address(who, form), OWNER, LINE, late=late), from_me=True)
-        self.arrive(HumanSeen(chat=said.chat, at=said.sent_at))
-        self.arrive(unopened(said))
+        said = replace(self.message(address(who, form), OWNER, text, late=late), from_me=True)
+        self.arrive(replace(said, type=MessageType.UNDECRYPTABLE, text=None))
         self.wait(self.shop.breathe(steps))
         if follows:
             self.arrive(said)
+
+    @rule(who=people, form=forms, follows=st.booleans(), steps=steps_taken)
+    def the_owner_commands_what_cannot_be_read(self, who: int, form: str, follows: bool, steps: int) -> None:
+        self.the_owner_writes_what_cannot_be_read(who, form, 0, follows, steps, "/status")
 
     @rule(who=people, form=forms, text=words, follows=st.booleans(), steps=steps_taken)
     def a_customer_writes_what_cannot_be_read(

@@ -12,7 +12,6 @@ from storage.models import (
     GROUP_SERVER,
     Address,
     ExternalId,
-    HumanSeen,
     InboundMessage,
     Jid,
     MessageType,
@@ -84,35 +83,20 @@ def to_message(event: Any, people: People, now: datetime) -> InboundMessage | Dr
     return _message(event, place, said, people, now)
 
 
-def to_unavailable(event: Any, people: People, now: datetime) -> InboundMessage | Drop:
-    """For what the owner wrote and WhatsApp keeps from linked devices, such as most of what is to be seen once."""
-    place = _place(event.Info, people)
-    if isinstance(place, Drop):
-        return place
-    said = Said(type=MessageType.UNDECRYPTABLE, metadata={"unavailable": True})
-    return _message(event, place, said, people, now)
+def to_unopened(event: Any, people: People, now: datetime, *, kept: bool) -> InboundMessage | Unopened | Drop:
+    """For what this device could not open, or WhatsApp has `kept` from it, as most of what is to be seen once.
 
-
-def to_unopened(event: Any, people: People, now: datetime, *, kept: bool) -> Unopened | Drop:
-    """For what this device could not open, or WhatsApp has `kept` from it."""
+    What the owner writes takes a chat over, whatever it says.
+    """
     place = _place(event.Info, people)
     if isinstance(place, Drop):
         return place
     metadata = {"unavailable": True} if kept else {}
     said = Said(type=MessageType.UNDECRYPTABLE, metadata=metadata) if _is_speech(event) else None
     message = _message(event, place, said, people, now)
-    return message if isinstance(message, Drop) else Unopened(message=replace(message, is_history=True))
-
-
-def to_human_seen(event: Any, people: People, now: datetime) -> HumanSeen | Drop:
-    """For what the owner wrote and this device could not open."""
-    info = event.Info
-    place = _place(info, people)
-    if isinstance(place, Drop):
-        return place
-    if not _is_speech(event) or not info.MessageSource.IsFromMe or people.is_mine(place.chat):
-        return Drop(reason=Reason.NO_CONTENT)
-    return HumanSeen(chat=place.chat, at=moment(info.Timestamp, per_second=1000, now=now))
+    if isinstance(message, Drop) or message.from_me:
+        return message
+    return Unopened(message=replace(message, is_history=True))
 
 
 def _is_speech(event: Any) -> bool:

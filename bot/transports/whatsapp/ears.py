@@ -13,11 +13,9 @@ import structlog
 from bot.transports.base import Deliver
 from bot.transports.whatsapp.convert import (
     Drop,
-    to_human_seen,
     to_message,
     to_receipt,
     to_typing,
-    to_unavailable,
     to_unopened,
 )
 from bot.transports.whatsapp.ids import People, is_person
@@ -25,7 +23,7 @@ from bot.transports.whatsapp.link import Handlers
 from bot.transports.whatsapp.subjects import Subjects
 from bot.transports.whatsapp.timers import Timers
 from bot.transports.whatsapp.votes import Votes, is_vote
-from storage.models import GROUP_SERVER, HumanSeen, InboundMessage, Jid, Receipt, Typing, Unopened
+from storage.models import GROUP_SERVER, InboundMessage, Jid, Receipt, Typing, Unopened
 
 _log = structlog.get_logger(__name__)
 
@@ -100,14 +98,8 @@ class Ears:
         # Of what is sealed once for many, whatsmeow also says so when it has not been told the sender's key yet.
         source, now = event.Info.MessageSource, self._clock()
         kept = event.IsUnavailable and source.Chat.Server not in _SHARED
-        if kept and source.IsFromMe:
-            self._pass_on(to_unavailable(event, self._people, now), deliver)
-            return
-        # neonize has asked for it again, or WhatsApp may send it after all. Until then it is of the past: recorded, so
-        # that it is not lost if it never comes, and nothing that an answer is made to. But who has written is known.
-        human = to_human_seen(event, self._people, now)
-        if isinstance(human, HumanSeen):
-            deliver(human)
+        # neonize has asked for it again, or WhatsApp may send it after all. Until then its place is recorded: it is not
+        # lost if it never comes.
         self._pass_on(to_unopened(event, self._people, now, kept=kept), deliver)
         if kept:
             return

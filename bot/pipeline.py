@@ -196,8 +196,12 @@ class Pipeline:
 
     def recorded(self, recorded: Recorded, mark: Mark | None) -> None:
         """A message is safe in the store: now it may be acted on."""
-        message = recorded.message
-        self._chats.remember(recorded.arrival.event.chat.jids, message.chat_id)
+        message, event = recorded.message, recorded.arrival.event
+        self._chats.remember(event.chat.jids, message.chat_id)
+        if event.is_history:  # its place only: what is decided about it is told when it comes live
+            if recorded.is_new:
+                self._metrics.count_decision(Action.IMPORTED)
+            return
         if recorded.is_new:
             self._metrics.count_message(self.account.name, message.direction, message.author)
             if message.type in MEDIA:

@@ -353,11 +353,11 @@ BEGIN
         PERFORM sidestep.drop_answers(p_tenant, ARRAY(SELECT chat FROM unnest(v_chat, v_live, p_takes_over) i (chat, live, takes_over) WHERE live AND takes_over), 'a human took over');
     END IF;
 
-    -- A repeat is an event too: it leaves its own decision beside the message's.
+    -- A repeat is an event too: it leaves its own decision beside the message's. Not so a mere place that is there already.
     IF false = ANY (v_live) THEN
         INSERT INTO sidestep.decisions AS d (tenant_id, chat_id, message_id, event_type, action_taken, decided_at)
-        SELECT DISTINCT p_tenant, chat, i.id, 'repeat', 'duplicate', p_now FROM unnest(v_chat, v_id, v_live) i (chat, id, live)
-         WHERE NOT live -- nor archived: a decision lives as long as its message
+        SELECT DISTINCT p_tenant, chat, i.id, 'repeat', 'duplicate', p_now FROM unnest(v_chat, v_id, v_live, p_action) i (chat, id, live, given)
+         WHERE NOT live AND given IS DISTINCT FROM 'imported' -- nor archived: a decision lives as long as its message
            AND EXISTS (SELECT FROM sidestep.messages m WHERE m.tenant_id = p_tenant AND m.chat_id = chat AND m.id = i.id)
         ON CONFLICT DO NOTHING;
     END IF;

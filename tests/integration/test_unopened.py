@@ -67,7 +67,8 @@ async def test_it_is_recorded_and_nobody_answers_it(db: Database, world: World) 
     assert await decisions(world) == [("message", Action.IMPORTED)]
     [told] = await explain(db, world.sessions, world.tenant.tenant_id, "M1")
     assert (told.message.type, told.detail) == (MessageType.UNDECRYPTABLE, "it could not be opened")
-    assert Action.IMPORTED in path.decided
+    assert path.decided == [Action.KEYWORD_REPLIED]
+    assert 'sidestep_decisions_total{action="imported"} 1.0' in path.pipeline._metrics.render().decode()
 
 
 async def test_it_is_answered_once_when_it_comes(db: Database, world: World) -> None:

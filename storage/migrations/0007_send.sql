@@ -163,7 +163,11 @@ BEGIN
         p_chats := ARRAY(SELECT sidestep.hold_chat(p_tenant, c) FROM unnest(p_chats) WITH ORDINALITY i (c, o) ORDER BY o);
     END IF;
     -- Forward only, as sidestep.forward does. What the platform says beats what was inferred.
-    WITH moved AS (
+    WITH before AS MATERIALIZED ( -- as they are once nobody else is at them: a receipt may be taken for one of them at this very moment
+        SELECT o.chat_id, o.id, sidestep.rank(o.status) = 0 AS has_moved
+          FROM unnest(p_chats, p_ids) i (chat, id)
+          JOIN sidestep.outbox o ON o.tenant_id = p_tenant AND o.chat_id = i.chat AND o.id = i.id FOR NO KEY UPDATE OF o),
+    moved AS (
         UPDATE sidestep.outbox o
            SET status = CASE WHEN sidestep.rank(o.status) = 0 THEN 'sent' ELSE o.status END,
                due_at = CASE WHEN sidestep.rank(o.status) > 0 THEN o.due_at END,
@@ -173,9 +177,9 @@ BEGIN
                external_id = CASE WHEN o.inferred THEN i.ext ELSE coalesce(o.external_id, i.ext) END,
                inferred = false, overlapped = o.overlapped OR i.overlapped
           FROM unnest(p_chats, p_ids, p_external_ids, p_at, p_overlapped) i (chat, id, ext, at, overlapped)
-          JOIN sidestep.outbox b ON b.tenant_id = p_tenant AND b.chat_id = i.chat AND b.id = i.id
+          JOIN before b ON b.chat_id = i.chat AND b.id = i.id
          WHERE o.tenant_id = p_tenant AND o.chat_id = i.chat AND o.id = i.id
-        RETURNING o.id, sidestep.rank(b.status) = 0 AS has_moved)
+        RETURNING o.id, b.has_moved)
     SELECT array_agg(m.id) INTO v_moved FROM moved m WHERE m.has_moved;
     INSERT INTO sidestep.message_keys (tenant_id, chat_id, external_id, from_me, id)
     SELECT p_tenant, i.chat, i.ext, true, i.id FROM unnest(p_chats, p_ids, p_external_ids) i (chat, id, ext) ORDER BY i.ext, i.chat

@@ -23,6 +23,7 @@ from storage.models import (
     Status,
 )
 from storage.outbox import LEASE, BadReceipt, NotQueued, OutboxStore
+from tests.conftest import until
 from tests.integration.store_world import (
     ANA_BOTH,
     ANA_LID,
@@ -327,6 +328,27 @@ async def test_marking_sent_twice_is_marking_it_once(world: World) -> None:
     await world.outbox.receive(receipt("3EB0", READ), NOW)
     assert await world.outbox.mark_sent(due, ExternalId("3EB0"), LATER, overlapped=False) is None
     assert (await world.row(message_id))["sent_at"] == NOW
+
+
+async def test_a_send_that_is_settled_at_this_very_moment_is_not_told_of_twice(world: World) -> None:
+    """By a receipt that could only mean it, under another id: whoever told of that has told that it left."""
+    message_id = await world.queue(await world.meet())
+    due = await world.due(await world.meet())
+    await world.outbox.claim(due, NOW, LONG_AGO)
+
+    async def waits_for_it() -> bool:
+        return bool(
+            await world.db.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        )
+
+    async with world.db.transaction() as connection:
+        await connection.execute(
+            "UPDATE sidestep.outbox SET status = 'read', due_at = NULL WHERE id = $1", message_id
+        )
+        marking = asyncio.create_task(world.outbox.mark_sent(due, ExternalId("3EB0"), NOW, overlapped=False))
+        await until(waits_for_it)
+    assert await marking is None
+    assert await world.status(message_id) is Status.READ
 
 
 async def test_what_the_platform_says_in_the_end_beats_what_was_inferred(world: World) -> None:

@@ -205,20 +205,6 @@ RETURN EXISTS (SELECT FROM sidestep.messages m WHERE m.tenant_id = p_tenant AND 
                       AND d.event_type = 'live');
 COMMENT ON FUNCTION sidestep.is_unopened IS 'Whether a message came and could not be opened, and has not been heard since.';
 
--- The owner's, unopened, took the chat over; opened, it is a command.
-CREATE FUNCTION sidestep.undo_takeovers(p_tenant bigint, p_chats bigint[], p_ids bigint[], p_heard boolean[], p_author text[], p_command text[], p_now timestamptz)
-RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM sidestep.change_pause(p_tenant, chat, 'resume', p_now)
-       FROM unnest(p_chats, p_ids, p_heard, p_author, p_command) i (chat, id, heard, author, command)
-       JOIN sidestep.chat_state s
-         ON s.tenant_id = p_tenant AND s.chat_id = chat AND s.pause_reason = 'human_takeover' AND s.last_human_id = i.id
-       JOIN sidestep.decisions d
-         ON d.tenant_id = p_tenant AND d.chat_id = chat AND d.message_id = i.id AND d.event_type = 'message' AND d.action_taken = 'paused'
-      WHERE heard AND author = 'human' AND command IS NOT NULL;
-END $$;
-COMMENT ON FUNCTION sidestep.undo_takeovers IS 'Ends the pauses that commands have begun while nobody could read them.';
-
 CREATE FUNCTION sidestep.hear_live(p_tenant bigint, p_chats bigint[], p_ids bigint[], p_heard boolean[],
     p_device int[], p_command text[]) RETURNS void LANGUAGE sql AS $$
     UPDATE sidestep.messages m
@@ -246,7 +232,6 @@ DECLARE
     v_id bigint[];
     v_new boolean[]; -- not here yet
     v_live boolean[]; -- heard for the first time: new, or told by the past only, or a command that was not opened before
-    v_heard boolean[]; -- of these the ones that are not new
     v_action text[];
     v_changed bigint[];
     v_resume interval;
@@ -336,9 +321,8 @@ BEGIN
          WHERE fresh AND payload IS NOT NULL;
     END IF;
     IF v_live <> v_new THEN
-        v_heard := ARRAY(SELECT live AND NOT fresh FROM unnest(v_live, v_new) WITH ORDINALITY i (live, fresh, o) ORDER BY o);
-        PERFORM sidestep.hear_live(p_tenant, v_chat, v_id, v_heard, p_device, p_command);
-        PERFORM sidestep.undo_takeovers(p_tenant, v_chat, v_id, v_heard, p_author, p_command, p_now);
+        PERFORM sidestep.hear_live(p_tenant, v_chat, v_id, ARRAY(SELECT live AND NOT fresh FROM unnest(v_live, v_new) WITH ORDINALITY i (live, fresh, o) ORDER BY o),
+                                   p_device, p_command);
     END IF;
     IF false = ANY (v_new) THEN
         PERFORM sidestep.read_unopened(p_tenant, p_account, p_now, v_chat, v_id, v_new, v_live, p_type, p_text, p_reply_to, p_addressed, p_metadata, p_raw);

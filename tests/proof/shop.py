@@ -156,9 +156,6 @@ class Shop:
             return
         seen = Seen(order=self.next_order(), by=by, event=event, repeated=self._was_seen(event))
         self.seen.append(seen)
-        if seen.repeated and event.from_me and (event.text or "").startswith("/"):
-            # What could not be read was a command, and nobody's word.
-            self.lines = [line for line in self.lines if line.external_id != event.external_id]
         if self._is_line(event) and not seen.repeated:
             self.lines.append(
                 Line(

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+
+import asyncpg
 
 from storage.database import Database
 
@@ -47,7 +50,7 @@ async def archive(
 ) -> Archived:
     """Move every month that was over before then; `progress` is told of each as it has moved."""
     moved, busy = list[ArchivedMonth](), list[date]()
-    for row in await database.fetch(TO_ARCHIVE, before, timeout=_PATIENCE_SECONDS):
+    for row in await _to_archive(database, before):
         messages = await database.fetchval(
             HOW_MANY, row["first_id"], row["end_id"], timeout=_PATIENCE_SECONDS
         )
@@ -61,6 +64,14 @@ async def archive(
             case None:
                 busy.append(month.first_day)
     return Archived(months=tuple(moved), busy=tuple(busy))
+
+
+async def _to_archive(database: Database, before: datetime) -> list[asyncpg.Record]:
+    for _ in range(_TRIES):
+        # Another may move a month, or drop it, between two looks at the catalog.
+        with suppress(asyncpg.UndefinedTableError):
+            return await database.fetch(TO_ARCHIVE, before, timeout=_PATIENCE_SECONDS)
+    return await database.fetch(TO_ARCHIVE, before, timeout=_PATIENCE_SECONDS)
 
 
 async def _move(database: Database, first_id: int) -> bool | None:
